@@ -1,0 +1,1 @@
+export { LongshoreError } from "./errors.ts";

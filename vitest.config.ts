@@ -1,0 +1,27 @@
+import { defineConfig } from "vitest/config";
+
+/**
+ * `unit` needs nothing but Node.js; `integration` needs the real Redis, S3 server and engines that
+ * `npm test` starts (infra/setup) and names in the environment.
+ */
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["packages/*/src/**/*.test.ts", "apps/*/src/**/*.test.ts"],
+        },
+      },
+      {
+        test: {
+          name: "integration",
+          include: ["test/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
