@@ -14,7 +14,11 @@ export abstract class LongshoreError extends Error {
    */
   readonly retryable: boolean;
 
-  constructor(code: string, message: string, options?: { readonly retryable?: boolean; readonly cause?: unknown }) {
+  constructor(
+    code: string,
+    message: string,
+    options?: { readonly retryable?: boolean; readonly cause?: unknown },
+  ) {
     super(message, options?.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
     this.code = code;

@@ -1,4 +1,105 @@
+export { type Clock, systemClock } from "./clock.ts";
+export {
+  type Artifact,
+  artifactSchema,
+  type CommitNote,
+  commitNoteSchema,
+  type MessageEnd,
+  messageEndSchema,
+  type PublishedReply,
+  publishedReplySchema,
+  RECENT_MESSAGES,
+  type Reply,
+  replySchema,
+} from "./commit-note.ts";
+export {
+  ConfigurationSource,
+  type ConfigurationSourceOptions,
+  InvalidConfigurationError,
+  type LoadedConfiguration,
+  loadConfiguration,
+  parseConfiguration,
+} from "./configuration.ts";
+export {
+  type AgentDefinition,
+  type ChannelDefinition,
+  type Configuration,
+  configurationSchema,
+  type Route,
+  type Scope,
+  scopes,
+} from "./configuration-schema.ts";
+export { type Environment, environmentSecrets, readEnvironment } from "./environment.ts";
 export { LongshoreError } from "./errors.ts";
+export { type HealthServer, type HealthServerOptions, type NotReady, serveHealth } from "./health-server.ts";
+export {
+  eventsChannel,
+  messageKey,
+  PENDING_SHARDS,
+  pendingKey,
+  pendingShards,
+  QUEUE_PREFIX,
+  queueNames,
+  type SessionKeys,
+  sessionKeys,
+  tenantSessionsKey,
+  workerChannel,
+} from "./keys.ts";
+export { createLogger, type Logger, type LoggerOptions, redactUrls } from "./logger.ts";
+export {
+  type AcceptedMessage,
+  acceptedMessageSchema,
+  attachmentKinds,
+  attachmentSchema,
+  type InboundJob,
+  inboundJobSchema,
+  MESSAGE_ATTACHMENTS_MAX,
+  MESSAGE_TEXT_MAX_BYTES,
+  type Message,
+  type MessageState,
+  messageSchema,
+  messageStates,
+  type StoredAttachment,
+  storedAttachmentSchema,
+} from "./message.ts";
+export {
+  type InputProblem,
+  InvalidMessageError,
+  MailboxFullError,
+  MessageTooLargeError,
+  NoRouteError,
+  UnknownAgentError,
+  UnknownChannelError,
+  UnknownTenantError,
+} from "./message-errors.ts";
+export { Metrics, type TurnPhase, turnPhases } from "./metrics.ts";
+export { identifierSchema, nameSchema } from "./names.ts";
+export { connectRedis } from "./redis.ts";
+export { type Destination, type Routed, routeMessage } from "./routing.ts";
+export type { SessionEvent } from "./session-event.ts";
+export {
+  deriveMessageId,
+  deriveReplyId,
+  deriveSessionId,
+  hashId,
+  isSessionId,
+  type SessionMode,
+  type SessionOf,
+  sessionModes,
+  sessionOfMessageId,
+} from "./session-id.ts";
+export {
+  type AcceptResult,
+  FencedError,
+  type Lease,
+  type MessageRecord,
+  REPLIES_PER_GENERATION,
+  SessionState,
+  type SessionStateOptions,
+  type SessionSummary,
+  type TakenLease,
+  type TakeResult,
+} from "./session-state.ts";
 export {
   type CreateFileOptions,
   type CreateOptions,
@@ -28,3 +129,6 @@ export {
   splitTreePath,
   type TreePath,
 } from "./session-tree-paths.ts";
+export { shutdownSignal } from "./shutdown.ts";
+export { duration, size } from "./units.ts";
+export { openReplyWakes, openTurnWakes, type ReplyWake, type TurnWake, type WakeQueue } from "./wake.ts";

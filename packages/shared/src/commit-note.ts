@@ -1,0 +1,68 @@
+import { z } from "zod";
+import { acceptedMessageSchema } from "./message.ts";
+
+/** A file of a reply, a plain object in the store. */
+export const artifactSchema = z.strictObject({
+  id: z.string(),
+  name: z.string(),
+  contentType: z.string(),
+  sizeBytes: z.int().nonnegative(),
+});
+export type Artifact = z.output<typeof artifactSchema>;
+
+/** One outbound message to a conversation. */
+export const replySchema = z.strictObject({
+  /** Position among the replies of its commit. The id derives from the commit's id and this. */
+  index: z.int().nonnegative(),
+  /** `notice`: the fleet's own word (a dead letter), not the agent's. */
+  kind: z.enum(["answer", "notice"]),
+  channel: z.string(),
+  conversation: z.string(),
+  thread: z.string().optional(),
+  text: z.string(),
+  artifacts: z.array(artifactSchema),
+  /** Files that the agent left in `outbox/` and that could not be taken, each with the reason. */
+  refusedFiles: z.array(z.strictObject({ name: z.string(), reason: z.string() })).optional(),
+  inReplyTo: z.array(z.string()),
+});
+export type Reply = z.output<typeof replySchema>;
+
+/** A reply that a commit published: from here on it has its id, its session and its place in the order. */
+export const publishedReplySchema = replySchema.extend({
+  id: z.string(),
+  sessionId: z.string(),
+  tenant: z.string(),
+  generation: z.int().positive(),
+  createdAt: z.iso.datetime(),
+});
+export type PublishedReply = z.output<typeof publishedReplySchema>;
+
+/** How a commit ends a message. */
+export const messageEndSchema = z.strictObject({
+  message: acceptedMessageSchema,
+  outcome: z.enum(["answered", "dead"]),
+  error: z.strictObject({ code: z.string(), message: z.string() }).optional(),
+});
+export type MessageEnd = z.output<typeof messageEndSchema>;
+
+/** How many ids of ended messages each commit repeats, so that Redis may forget them (I2). */
+export const RECENT_MESSAGES = 100;
+
+/**
+ * What the fleet writes into a commit record beside the change of files. The commit log is the
+ * conversation's lasting transcript, and the one place that says which messages are done (I3, I6).
+ */
+export const commitNoteSchema = z.strictObject({
+  agent: z.string(),
+  turnId: z.string().optional(),
+  /** The messages that this commit ends. */
+  ends: z.array(messageEndSchema),
+  replies: z.array(replySchema),
+  /** Replies of earlier commits that were not recorded as delivered when this one was made. */
+  undelivered: z.array(publishedReplySchema),
+  /** Ids of the messages ended last, newest last, those of `ends` included. */
+  recent: z.array(z.string()).max(RECENT_MESSAGES),
+  /** The agent's own session id, to continue it on the next host. */
+  agentSessionId: z.string().optional(),
+});
+export type CommitNote = z.output<typeof commitNoteSchema>;

@@ -1,0 +1,75 @@
+import { createHash } from "node:crypto";
+import { sessionOfMessageId } from "./session-id.ts";
+
+/** BullMQ's prefix and queues; the braces keep all of them in one slot of a Redis Cluster. */
+export const QUEUE_PREFIX = "{longshore}";
+export const queueNames = { inbound: "inbound", turns: "turns", replies: "replies" } as const;
+
+/** Shards of the pending index. Changing it orphans index entries: it is part of the format. */
+export const PENDING_SHARDS = 16;
+
+/** Every key of a session; they share its tag, so that one script may touch all of them. */
+export interface SessionKeys {
+  /** Stream of accepted, unanswered messages; entry `<seq>-0`, field `m` (JSON of an `AcceptedMessage`). */
+  readonly mailbox: string;
+  /** Hash: tenant, agent, epoch, released, generation, retryAt. */
+  readonly session: string;
+  /** Hash: nonce, worker, epoch; expires. */
+  readonly lease: string;
+  /** Sorted set of reply ids by place in the order. */
+  readonly outbox: string;
+  /** Hash of reply id to JSON of a `PublishedReply`, for what is in the outbox. */
+  readonly replies: string;
+  /** Sorted set of reply ids by time of delivery; capped, expires. */
+  readonly delivered: string;
+  /** Stream of session events, field `e` (JSON); capped, expires. */
+  readonly events: string;
+}
+
+export function sessionKeys(sessionId: string): SessionKeys {
+  const key = (name: string) => `longshore:{${sessionId}}:${name}`;
+  return {
+    mailbox: key("mailbox"),
+    session: key("session"),
+    lease: key("lease"),
+    outbox: key("outbox"),
+    replies: key("replies"),
+    delivered: key("delivered"),
+    events: key("events"),
+  };
+}
+
+/** The record of a message: a hash, and the idempotency key. Throws a `RangeError` for what is no message id. */
+export function messageKey(messageId: string): string {
+  const sessionId = sessionOfMessageId(messageId);
+  if (sessionId === undefined) throw new RangeError("not a message id");
+  return `longshore:{${sessionId}}:message:${messageId.slice(sessionId.length + 1)}`;
+}
+
+/** All shards of the pending index: sorted sets of session ids by the time of their last accept, in ms. */
+export function pendingShards(): readonly string[] {
+  return Array.from({ length: PENDING_SHARDS }, (_, shard) => pendingShard(shard));
+}
+
+function pendingShard(shard: number): string {
+  return `longshore:{pending:${String(shard).padStart(2, "0")}}`;
+}
+
+export function pendingKey(sessionId: string): string {
+  return pendingShard(createHash("sha256").update(sessionId).digest().readUInt16BE(0) % PENDING_SHARDS);
+}
+
+/** Sorted set of a tenant's session ids by last activity in ms: a convenience, rebuilt from the object store. */
+export function tenantSessionsKey(tenant: string): string {
+  return `longshore:{tenant:${tenant}}:sessions`;
+}
+
+/** Where a worker listens for hints that a session it holds has a new message (payload: the session's id). */
+export function workerChannel(workerId: string): string {
+  return `longshore:worker:${workerId}`;
+}
+
+/** Where it is said that a session's events grew (payload: empty); the stream itself is what counts. */
+export function eventsChannel(sessionId: string): string {
+  return `longshore:events:${sessionId}`;
+}

@@ -1,0 +1,59 @@
+import { type DestinationStream, type Logger, pino } from "pino";
+
+export type { Logger };
+
+const CENSOR = "[redacted]";
+
+/** Names of fields whose value never reaches a log, at the top of a record or one or two levels below. */
+const SECRET_FIELDS = [
+  "authorization",
+  "Authorization",
+  "cookie",
+  "password",
+  "secret",
+  "secretAccessKey",
+  "accessKeyId",
+  "sessionToken",
+  "token",
+  "apiKey",
+  "key",
+  "hash",
+];
+
+/** Replaces the password in every URL in a text, as in `redis://user:password@host`. */
+export function redactUrls(text: string): string {
+  return text.replace(/([a-z][a-z0-9+.-]*:\/\/[^\s:/@]*):[^\s/@]+@/gi, `$1:${CENSOR}@`);
+}
+
+export interface LoggerOptions {
+  /** The process' role: `dispatcher`, `worker`, `cli`. */
+  readonly name: string;
+  /** @default "info" */
+  readonly level?: string;
+  /** Values (keys, passwords) that must not appear in any line; at least 6 characters each to be looked for. */
+  readonly secrets?: readonly string[];
+  /** Where lines go. @default standard output */
+  readonly destination?: DestinationStream;
+}
+
+/** JSON lines; secrets are taken out by field name, out of URLs, and by value where they are known. */
+export function createLogger({ name, level = "info", secrets = [], destination }: LoggerOptions): Logger {
+  const known = secrets.filter((secret) => secret.length >= 6).sort((a, b) => b.length - a.length);
+  const escaped = known.map((secret) => JSON.stringify(secret).slice(1, -1));
+  return pino(
+    {
+      name,
+      level,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      redact: {
+        paths: SECRET_FIELDS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]),
+        censor: CENSOR,
+      },
+      hooks: {
+        streamWrite: (line) =>
+          escaped.reduce((text, secret) => text.replaceAll(secret, CENSOR), redactUrls(line)),
+      },
+    },
+    destination ?? pino.destination({ fd: 1, sync: true }),
+  );
+}

@@ -1,0 +1,75 @@
+import { LongshoreError } from "./errors.ts";
+
+/** One thing that is wrong with an input: where, and what is allowed there. */
+export interface InputProblem {
+  /** Path inside the input, `attachments.0.data`; empty for the whole of it. */
+  readonly where: string;
+  readonly problem: string;
+}
+
+/** A message that is malformed. Sending it again unchanged can't succeed. */
+export class InvalidMessageError extends LongshoreError {
+  readonly problems: readonly InputProblem[];
+
+  constructor(problems: readonly InputProblem[]) {
+    super(
+      "INVALID_MESSAGE",
+      `The message is not valid: ${problems.map(({ where, problem }) => (where ? `${where}: ${problem}` : problem)).join("; ")}`,
+    );
+    this.problems = problems;
+  }
+}
+
+/** No agent of this name is defined for the tenant. */
+export class UnknownAgentError extends LongshoreError {
+  readonly agent: string;
+  constructor(agent: string) {
+    super("UNKNOWN_AGENT", `No agent "${agent}" is defined for this tenant`);
+    this.agent = agent;
+  }
+}
+
+/** The message names a channel that the configuration does not define. */
+export class UnknownChannelError extends LongshoreError {
+  readonly channel: string;
+  constructor(channel: string) {
+    super("UNKNOWN_CHANNEL", `No channel "${channel}" is configured`);
+    this.channel = channel;
+  }
+}
+
+/** No route leads from the message's channel and conversation to its agent. */
+export class NoRouteError extends LongshoreError {
+  constructor(channel: string, agent: string) {
+    super("NO_ROUTE", `No route leads from channel "${channel}" to agent "${agent}"`);
+  }
+}
+
+/** An unknown tenant, in a job on `inbound` (over HTTP the key says the tenant). */
+export class UnknownTenantError extends LongshoreError {
+  readonly tenant: string;
+  constructor(tenant: string) {
+    super("UNKNOWN_TENANT", `No tenant "${tenant}" is configured`);
+    this.tenant = tenant;
+  }
+}
+
+/** The text or an attachment is larger than the agent's limits allow. */
+export class MessageTooLargeError extends LongshoreError {
+  readonly limit: number;
+  readonly given: number;
+  constructor(what: string, given: number, limit: number, unit: "bytes" | "attachments") {
+    super("MESSAGE_TOO_LARGE", `${what}: ${given} ${unit}, at most ${limit} are allowed`);
+    this.given = given;
+    this.limit = limit;
+  }
+}
+
+/** The session's mailbox is at its bound; the same message may be sent again later. */
+export class MailboxFullError extends LongshoreError {
+  readonly waiting: number;
+  constructor(waiting: number) {
+    super("MAILBOX_FULL", `${waiting} messages of this session wait already`, { retryable: true });
+    this.waiting = waiting;
+  }
+}

@@ -1,0 +1,108 @@
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+
+/** Seconds; from a lingering turn's milliseconds to the longest turns. */
+const PHASE_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
+
+export const turnPhases = [
+  "queue",
+  "lease",
+  "hydrate",
+  "sandbox",
+  "prompt",
+  "mirror",
+  "commit",
+  "deliver",
+] as const;
+export type TurnPhase = (typeof turnPhases)[number];
+
+/**
+ * The metrics of a process. Names and labels are a public interface; labels are bounded: never the id of a
+ * session or message.
+ */
+export class Metrics {
+  readonly registry = new Registry();
+
+  readonly messages = new Counter({
+    name: "longshore_messages_total",
+    help: "Messages by outcome: accepted, duplicate, refused (dispatcher); answered, dead (worker)",
+    labelNames: ["tenant", "agent", "outcome"] as const,
+    registers: [this.registry],
+  });
+  readonly turns = new Counter({
+    name: "longshore_turns_total",
+    help: "Turns by outcome: answered, failed, dead, handed_back, fenced",
+    labelNames: ["agent", "outcome"] as const,
+    registers: [this.registry],
+  });
+  readonly turnPhaseSeconds = new Histogram({
+    name: "longshore_turn_phase_seconds",
+    help: "How long each phase of a turn took",
+    labelNames: ["agent", "phase"] as const,
+    buckets: PHASE_BUCKETS,
+    registers: [this.registry],
+  });
+  readonly mailboxMessages = new Gauge({
+    name: "longshore_mailbox_messages",
+    help: "Messages accepted and not ended, as of the last sweep",
+    labelNames: ["tenant"] as const,
+    registers: [this.registry],
+  });
+  readonly oldestMessageSeconds = new Gauge({
+    name: "longshore_oldest_message_seconds",
+    help: "Age of the oldest message that is not ended, as of the last sweep",
+    labelNames: ["tenant"] as const,
+    registers: [this.registry],
+  });
+  readonly runnableSessions = new Gauge({
+    name: "longshore_runnable_sessions",
+    help: "Sessions with a waking message and no live lease, as of the last sweep: what to scale workers on",
+    registers: [this.registry],
+  });
+  readonly activations = new Gauge({
+    name: "longshore_activations",
+    help: "Activations of this worker by state",
+    labelNames: ["state"] as const,
+    registers: [this.registry],
+  });
+  readonly objectStoreRequests = new Counter({
+    name: "longshore_object_store_requests_total",
+    help: "Requests to the object store",
+    labelNames: ["operation", "outcome"] as const,
+    registers: [this.registry],
+  });
+  readonly objectStoreBytes = new Counter({
+    name: "longshore_object_store_bytes_total",
+    help: "Bytes of objects sent to (up) and received from (down) the object store",
+    labelNames: ["direction"] as const,
+    registers: [this.registry],
+  });
+  readonly deadLetters = new Counter({
+    name: "longshore_dead_letters_total",
+    help: "Messages given up on, by the code of the reason",
+    labelNames: ["reason"] as const,
+    registers: [this.registry],
+  });
+  readonly fenced = new Counter({
+    name: "longshore_fenced_total",
+    help: "Activations that found that they had lost their session",
+    registers: [this.registry],
+  });
+  readonly orphansReaped = new Counter({
+    name: "longshore_orphans_reaped_total",
+    help: "Sandboxes, slots and other leftovers of dead activations that were removed",
+    registers: [this.registry],
+  });
+  readonly tokens = new Counter({
+    name: "longshore_tokens_total",
+    help: "Tokens that agents reported to have used",
+    labelNames: ["tenant", "agent", "kind"] as const,
+    registers: [this.registry],
+  });
+
+  constructor() {
+    // Present from the start, so that a rate over them is defined.
+    this.fenced.inc(0);
+    this.orphansReaped.inc(0);
+    this.runnableSessions.set(0);
+  }
+}

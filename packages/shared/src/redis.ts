@@ -1,0 +1,22 @@
+import { Redis } from "ioredis";
+
+/**
+ * A connection that waits for Redis to come back. `maxRetriesPerRequest: null` is what BullMQ's blocking
+ * connections require; `commandTimeoutMs` bounds everybody else's wait.
+ */
+export function connectRedis(
+  url: string,
+  {
+    commandTimeoutMs,
+    onError,
+  }: { readonly commandTimeoutMs?: number; readonly onError: (error: Error) => void },
+): Redis {
+  const redis = new Redis(url, {
+    maxRetriesPerRequest: null,
+    enableReadyCheck: true,
+    retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 6), 2_000),
+    ...(commandTimeoutMs === undefined ? {} : { commandTimeout: commandTimeoutMs }),
+  });
+  redis.on("error", onError);
+  return redis;
+}

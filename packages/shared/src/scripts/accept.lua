@@ -1,0 +1,40 @@
+--[[
+  Accepts a message: idempotency key, bound, append (I1, I2). Atomic on one session.
+
+  KEYS  1 mailbox   2 message record   3 session   4 lease   5 events
+  ARGV  1 message id   2 message (JSON)   3 tenant   4 agent   5 mailbox bound (messages)
+        6 events channel   7 events length   8 events TTL (ms)   9 worker channel prefix   10 session id
+
+  Returns
+    {1, seq, leased}           appended; leased is 1 where an activation is alive and was told
+    {0, seq, leased, state}    known already; nothing was changed
+    {-1, messages}             the mailbox is full; nothing was changed
+  Events  accepted
+]]
+--- @include "now"
+--- @include "event"
+
+local worker = redis.call('HGET', KEYS[4], 'worker')
+local leased = worker and 1 or 0
+
+local known = redis.call('HMGET', KEYS[2], 'seq', 'state')
+if known[1] then
+  if worker then redis.call('PUBLISH', ARGV[9] .. worker, ARGV[10]) end
+  return {0, known[1], leased, known[2]}
+end
+
+local waiting = redis.call('XLEN', KEYS[1])
+if waiting >= tonumber(ARGV[5]) then return {-1, waiting} end
+
+-- Above the last one also where the clock went back, and from the clock where the last one was forgotten.
+local last = tonumber(redis.call('HGET', KEYS[3], 'lastSeq') or '0')
+local now = nowUs()
+local seq = integer(math.max(now, last + 1))
+
+redis.call('XADD', KEYS[1], seq .. '-0', 'm', ARGV[2])
+redis.call('HSET', KEYS[2], 'seq', seq, 'state', 'accepted', 'acceptedAt', integer(math.floor(now / 1000)), 'attempts', 0)
+redis.call('HSET', KEYS[3], 'lastSeq', seq, 'tenant', ARGV[3], 'agent', ARGV[4])
+redis.call('PERSIST', KEYS[3])
+addEvent(KEYS[5], ARGV[6], ARGV[7], ARGV[8], cjson.encode({ type = 'accepted', messageId = ARGV[1] }))
+if worker then redis.call('PUBLISH', ARGV[9] .. worker, ARGV[10]) end
+return {1, seq, leased}

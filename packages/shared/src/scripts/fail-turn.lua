@@ -1,0 +1,23 @@
+--[[
+  Records that a turn failed; its messages stay at the head of the mailbox (I1).
+
+  KEYS  1 lease   2 session   3 events   4.. message records
+  ARGV  1 nonce   2 epoch   3 events channel   4 events length   5 events TTL (ms)   6 event (JSON)
+        7 counted (0: not the messages' fault)   8 error (JSON)   9 wait before the retry (ms, 0: none)
+
+  Returns  1 recorded   -1 not held any more
+  Events  turn.failed
+]]
+--- @include "now"
+--- @include "fence"
+--- @include "event"
+
+if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return -1 end
+for index = 4, #KEYS do
+  if ARGV[7] == '1' then redis.call('HINCRBY', KEYS[index], 'attempts', 1) end
+  redis.call('HSET', KEYS[index], 'state', 'accepted', 'error', ARGV[8])
+  redis.call('HDEL', KEYS[index], 'by')
+end
+if ARGV[9] ~= '0' then redis.call('HSET', KEYS[2], 'retryAt', integer(nowMs() + tonumber(ARGV[9]))) end
+addEvent(KEYS[3], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+return 1

@@ -1,0 +1,13 @@
+--[[
+  Puts a session into the pending index, before its message is accepted, so that the sweeper finds it
+  whatever dies in between (I2).
+
+  KEYS  1 shard of the pending index
+  ARGV  1 session id
+
+  Returns  1
+]]
+--- @include "now"
+
+redis.call('ZADD', KEYS[1], integer(nowMs()), ARGV[1])
+return 1

@@ -1,0 +1,45 @@
+--[[
+  After a commit, in one step: its replies go to the outbox and the messages that it ends leave the mailbox,
+  by id (I5, I6). Idempotent: publishing a generation again adds nothing twice.
+
+  KEYS  1 lease   2 session   3 mailbox   4 outbox   5 replies   6 delivered   7 events   8.. message records
+  ARGV  1 nonce   2 epoch   3 generation   4 TTL of a terminal record (ms)   5 events channel
+        6 events length   7 events TTL (ms)   8 number of replies R
+        then R times: reply id, place in the order, reply (JSON)
+        then for each record: message id, outcome, error (JSON or '')
+
+  Returns  1 published   -1 not held any more
+  Events  message.ended for each message that was not ended before
+]]
+--- @include "now"
+--- @include "fence"
+--- @include "event"
+
+if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return -1 end
+
+local at = 9
+for _ = 1, tonumber(ARGV[8]) do
+  local id = ARGV[at]
+  if not redis.call('ZSCORE', KEYS[6], id) and redis.call('HSETNX', KEYS[5], id, ARGV[at + 2]) == 1 then
+    redis.call('ZADD', KEYS[4], ARGV[at + 1], id)
+  end
+  at = at + 3
+end
+
+for index = 8, #KEYS do
+  local record = redis.call('HMGET', KEYS[index], 'seq', 'state')
+  if record[1] then redis.call('XDEL', KEYS[3], record[1] .. '-0') end
+  if record[2] ~= 'answered' and record[2] ~= 'dead' and record[2] ~= 'cancelled' then
+    redis.call('HSET', KEYS[index], 'state', ARGV[at + 1], 'generation', ARGV[3], 'endedAt', integer(nowMs()))
+    redis.call('HDEL', KEYS[index], 'by', 'error')
+    if ARGV[at + 2] ~= '' then redis.call('HSET', KEYS[index], 'error', ARGV[at + 2]) end
+    redis.call('PEXPIRE', KEYS[index], ARGV[4])
+    addEvent(KEYS[7], ARGV[5], ARGV[6], ARGV[7], cjson.encode({
+      type = 'message.ended', messageId = ARGV[at], outcome = ARGV[at + 1], generation = tonumber(ARGV[3]) }))
+  end
+  at = at + 3
+end
+
+local generation = tonumber(redis.call('HGET', KEYS[2], 'generation') or '0')
+redis.call('HSET', KEYS[2], 'generation', integer(math.max(generation, tonumber(ARGV[3]))))
+return 1

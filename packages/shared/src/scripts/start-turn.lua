@@ -1,0 +1,24 @@
+--[[
+  Marks the messages of a turn as running. One that another activation left running when it died is
+  suspect: it may have killed that worker, or only have been on it.
+
+  KEYS  1 lease   2 session   3 events   4.. message records
+  ARGV  1 nonce   2 epoch   3 events channel   4 events length   5 events TTL (ms)   6 event (JSON)
+
+  Returns  {1, attempts...} failed attempts so far, one a message   {-1} not held any more
+  Events  turn.started
+]]
+--- @include "fence"
+--- @include "event"
+
+if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return {-1} end
+local result = {1}
+for index = 4, #KEYS do
+  local record = redis.call('HMGET', KEYS[index], 'state', 'by', 'attempts')
+  if record[1] == 'running' and record[2] ~= ARGV[1] then redis.call('HINCRBY', KEYS[index], 'suspects', 1) end
+  redis.call('HSET', KEYS[index], 'state', 'running', 'by', ARGV[1])
+  result[#result + 1] = tonumber(record[3] or '0')
+end
+redis.call('HDEL', KEYS[2], 'retryAt')
+addEvent(KEYS[3], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+return result

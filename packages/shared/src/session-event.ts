@@ -1,0 +1,32 @@
+import type { MessageState } from "./message.ts";
+
+/**
+ * What happens in a session, as its events say it to whoever follows them. Never the only record of
+ * anything: the stream is capped and expires.
+ */
+export type SessionEvent =
+  | { readonly type: "accepted"; readonly messageId: string }
+  | { readonly type: "turn.started"; readonly turnId: string; readonly messageIds: readonly string[] }
+  /** A piece of what the agent says, as it comes; pieces of one turn, joined, are its text. */
+  | { readonly type: "text"; readonly turnId: string; readonly text: string }
+  | {
+      readonly type: "tool";
+      readonly turnId: string;
+      readonly toolCallId: string;
+      readonly title?: string;
+      readonly status?: string;
+    }
+  | {
+      readonly type: "turn.failed";
+      readonly turnId: string;
+      readonly error: { readonly code: string; readonly message: string };
+      readonly counted: boolean;
+      readonly retryInMs: number;
+    }
+  | {
+      readonly type: "message.ended";
+      readonly messageId: string;
+      readonly outcome: MessageState;
+      readonly generation: number;
+    }
+  | { readonly type: "reply.delivered"; readonly replyId: string; readonly platformMessageId?: string };

@@ -1,0 +1,421 @@
+import type { Cluster, Redis } from "ioredis";
+import type { MessageEnd, PublishedReply } from "./commit-note.ts";
+import { LongshoreError } from "./errors.ts";
+import { eventsChannel, messageKey, pendingKey, sessionKeys, workerChannel } from "./keys.ts";
+import { type AcceptedMessage, acceptedMessageSchema, type MessageState, messageStates } from "./message.ts";
+import { MailboxFullError } from "./message-errors.ts";
+import { Script } from "./script.ts";
+import type { SessionEvent } from "./session-event.ts";
+
+const scripts = {
+  indexPending: new Script("index-pending"),
+  forgetPending: new Script("forget-pending"),
+  accept: new Script("accept"),
+  takeLease: new Script("take-lease"),
+  raiseEpoch: new Script("raise-epoch"),
+  renewLease: new Script("renew-lease"),
+  releaseLease: new Script("release-lease"),
+  startTurn: new Script("start-turn"),
+  failTurn: new Script("fail-turn"),
+  publish: new Script("publish"),
+  markDelivered: new Script("mark-delivered"),
+  addEvent: new Script("add-event"),
+} as const;
+
+/** Deliveries that a session remembers, so that a reply carried in a commit is not delivered again. */
+const DELIVERIES_REMEMBERED = 1_000;
+/** How long Redis keeps the epoch and numbers of an idle session; the newest commit knows better anyway. */
+const IDLE_SESSION_TTL_MS = 30 * 24 * 3_600_000;
+/** Replies that one generation may have: their places in the order are `generation * this + index`. */
+export const REPLIES_PER_GENERATION = 1_000;
+
+/** The activation lost its session: it may not publish, acknowledge or commit any more (I5). */
+export class FencedError extends LongshoreError {
+  constructor(operation: string) {
+    super("FENCED", `The session's lease is not held any more (${operation})`);
+  }
+}
+
+/** What an activation holds; both parts are checked by every fence. */
+export interface Lease {
+  readonly nonce: string;
+  readonly epoch: number;
+}
+
+export interface TakenLease extends Lease {
+  /** `unclean`: the last holder did not release it; `unknown`: Redis knows of none. */
+  readonly before: "clean" | "unclean" | "unknown";
+  /** The newest generation whose replies were published; 0 where Redis knows of none. */
+  readonly publishedGeneration: number;
+}
+
+export type TakeResult =
+  | { readonly taken: true; readonly lease: TakenLease }
+  /** `leased`: another activation holds it for so long at least; `waiting`: a retry is due then. */
+  | { readonly taken: false; readonly reason: "leased" | "waiting"; readonly forMs: number };
+
+export interface AcceptResult {
+  readonly seq: number;
+  readonly duplicate: boolean;
+  readonly state: MessageState;
+  /** An activation of the session is alive and was told; no wake is needed. */
+  readonly leased: boolean;
+}
+
+export interface MessageRecord {
+  readonly seq: number;
+  readonly state: MessageState;
+  readonly acceptedAt: number;
+  readonly attempts: number;
+  readonly suspects: number;
+  readonly endedAt?: number;
+  readonly generation?: number;
+  readonly error?: { readonly code: string; readonly message: string };
+}
+
+export interface SessionStateOptions {
+  /** How long the record of an ended message is kept, in ms: so long its id is known as a duplicate. */
+  readonly recordTtlMs: number;
+  /** Events kept per session, about. */
+  readonly eventsLength: number;
+  /** How long events are kept after the last one, in ms. */
+  readonly eventsTtlMs: number;
+}
+
+type Code = readonly [code: number, ...rest: (string | number)[]];
+
+/**
+ * A session's state in Redis: mailbox, message records, lease, outbox, events. Each method is one script,
+ * atomic on one session; the fenced ones throw `FencedError` where the lease is not held any more.
+ */
+export class SessionState {
+  readonly #redis: Redis | Cluster;
+  readonly #options: SessionStateOptions;
+
+  constructor(redis: Redis | Cluster, options: SessionStateOptions) {
+    this.#redis = redis;
+    this.#options = options;
+  }
+
+  #eventArguments(sessionId: string): [string, number, number] {
+    return [eventsChannel(sessionId), this.#options.eventsLength, this.#options.eventsTtlMs];
+  }
+
+  /**
+   * Accepts a message (I1, I2): the index entry first, so that the sweeper finds the session whatever dies
+   * after it, then idempotency, bound and append in one step. Throws `MailboxFullError`.
+   */
+  async accept(message: AcceptedMessage, bound: number): Promise<AcceptResult> {
+    const { sessionId } = message;
+    const keys = sessionKeys(sessionId);
+    await scripts.indexPending.run(this.#redis, [pendingKey(sessionId)], [sessionId]);
+    const [code, first, leased, state] = (await scripts.accept.run(
+      this.#redis,
+      [keys.mailbox, messageKey(message.id), keys.session, keys.lease, keys.events],
+      [
+        message.id,
+        JSON.stringify(message),
+        message.tenant,
+        message.agent,
+        bound,
+        ...this.#eventArguments(sessionId),
+        workerChannel(""),
+        sessionId,
+      ],
+    )) as Code;
+    if (code === -1) throw new MailboxFullError(Number(first));
+    return {
+      seq: Number(first),
+      duplicate: code === 0,
+      state: code === 0 ? readState(state) : "accepted",
+      leased: leased === 1,
+    };
+  }
+
+  /** The messages that wait, oldest first, at most `limit`. */
+  async readMailbox(sessionId: string, limit: number): Promise<AcceptedMessage[]> {
+    const entries = await this.#redis.xrange(sessionKeys(sessionId).mailbox, "-", "+", "COUNT", limit);
+    return entries.map(([, fields]) => acceptedMessageSchema.parse(JSON.parse(fields[1] as string)));
+  }
+
+  async takeLease(sessionId: string, nonce: string, worker: string, ttlMs: number): Promise<TakeResult> {
+    const keys = sessionKeys(sessionId);
+    const [code, first, before, generation] = (await scripts.takeLease.run(
+      this.#redis,
+      [keys.lease, keys.session],
+      [nonce, worker, ttlMs],
+    )) as Code;
+    if (code !== 1) return { taken: false, reason: code === 0 ? "leased" : "waiting", forMs: Number(first) };
+    return {
+      taken: true,
+      lease: {
+        nonce,
+        epoch: Number(first),
+        before: before as TakenLease["before"],
+        publishedGeneration: Number(generation),
+      },
+    };
+  }
+
+  /** Raises the lease's epoch to `epoch`, which is above that of the newest commit. */
+  async raiseEpoch(sessionId: string, lease: Lease, epoch: number): Promise<void> {
+    const keys = sessionKeys(sessionId);
+    const code = await scripts.raiseEpoch.run(
+      this.#redis,
+      [keys.lease, keys.session],
+      [lease.nonce, lease.epoch, epoch],
+    );
+    if (code !== 1) throw new FencedError("raise epoch");
+  }
+
+  async renewLease(sessionId: string, lease: Lease, ttlMs: number): Promise<void> {
+    const keys = sessionKeys(sessionId);
+    const code = await scripts.renewLease.run(this.#redis, [keys.lease], [lease.nonce, lease.epoch, ttlMs]);
+    if (code !== 1) throw new FencedError("renew");
+  }
+
+  /**
+   * Releases the lease cleanly. `false`: messages wait, so serve on; with `handBack` they may wait.
+   * `generation` is the newest that the activation committed or adopted: it has to be published.
+   */
+  async releaseLease(
+    sessionId: string,
+    lease: Lease,
+    { generation, handBack }: { readonly generation: number; readonly handBack: boolean },
+  ): Promise<boolean> {
+    const keys = sessionKeys(sessionId);
+    const code = await scripts.releaseLease.run(
+      this.#redis,
+      [keys.lease, keys.session, keys.mailbox],
+      [lease.nonce, lease.epoch, generation, handBack ? 1 : 0, IDLE_SESSION_TTL_MS],
+    );
+    if (code === -1) throw new FencedError("release");
+    if (code === -2) throw new Error("a generation was committed and not published: release refused");
+    return code === 1;
+  }
+
+  /** Marks the messages of a turn as running; gives how often each failed before. */
+  async startTurn(
+    sessionId: string,
+    lease: Lease,
+    messageIds: readonly string[],
+    turnId: string,
+  ): Promise<number[]> {
+    const keys = sessionKeys(sessionId);
+    const event: SessionEvent = { type: "turn.started", turnId, messageIds };
+    const [code, ...attempts] = (await scripts.startTurn.run(
+      this.#redis,
+      [keys.lease, keys.session, keys.events, ...messageIds.map(messageKey)],
+      [lease.nonce, lease.epoch, ...this.#eventArguments(sessionId), JSON.stringify(event)],
+    )) as Code;
+    if (code !== 1) throw new FencedError("start turn");
+    return attempts.map(Number);
+  }
+
+  /** Records a failed turn. Where it was not the messages' fault it is not `counted` as an attempt. */
+  async failTurn(
+    sessionId: string,
+    lease: Lease,
+    messageIds: readonly string[],
+    failure: {
+      readonly turnId: string;
+      readonly error: { readonly code: string; readonly message: string };
+      readonly counted: boolean;
+      readonly retryInMs: number;
+    },
+  ): Promise<void> {
+    const keys = sessionKeys(sessionId);
+    const { turnId, error, counted, retryInMs } = failure;
+    const event: SessionEvent = { type: "turn.failed", turnId, error, counted, retryInMs };
+    const code = await scripts.failTurn.run(
+      this.#redis,
+      [keys.lease, keys.session, keys.events, ...messageIds.map(messageKey)],
+      [
+        lease.nonce,
+        lease.epoch,
+        ...this.#eventArguments(sessionId),
+        JSON.stringify(event),
+        counted ? 1 : 0,
+        JSON.stringify(error),
+        Math.ceil(retryInMs),
+      ],
+    );
+    if (code !== 1) throw new FencedError("fail turn");
+  }
+
+  /** After a commit: its replies to the outbox, the messages it ends out of the mailbox (I5, I6). Idempotent. */
+  async publish(
+    sessionId: string,
+    lease: Lease,
+    commit: {
+      readonly generation: number;
+      readonly replies: readonly PublishedReply[];
+      readonly ends: readonly MessageEnd[];
+    },
+  ): Promise<void> {
+    const keys = sessionKeys(sessionId);
+    const code = await scripts.publish.run(
+      this.#redis,
+      [
+        keys.lease,
+        keys.session,
+        keys.mailbox,
+        keys.outbox,
+        keys.replies,
+        keys.delivered,
+        keys.events,
+        ...commit.ends.map(({ message }) => messageKey(message.id)),
+      ],
+      [
+        lease.nonce,
+        lease.epoch,
+        commit.generation,
+        this.#options.recordTtlMs,
+        ...this.#eventArguments(sessionId),
+        commit.replies.length,
+        ...commit.replies.flatMap((reply) => [
+          reply.id,
+          reply.generation * REPLIES_PER_GENERATION + reply.index,
+          JSON.stringify(reply),
+        ]),
+        ...commit.ends.flatMap(({ message, outcome, error }) => [
+          message.id,
+          outcome,
+          error ? JSON.stringify(error) : "",
+        ]),
+      ],
+    );
+    if (code !== 1) throw new FencedError("publish");
+  }
+
+  /** Replies that are published and not recorded as delivered, in order, at most `limit`. */
+  async readOutbox(sessionId: string, limit: number): Promise<PublishedReply[]> {
+    const keys = sessionKeys(sessionId);
+    const ids = await this.#redis.zrange(keys.outbox, "0", String(limit - 1));
+    if (ids.length === 0) return [];
+    const replies = await this.#redis.hmget(keys.replies, ...ids);
+    return replies.filter((reply) => reply !== null).map((reply) => JSON.parse(reply) as PublishedReply);
+  }
+
+  /** Records a delivery; `false` where it was recorded before. */
+  async markDelivered(reply: PublishedReply, platformMessageId: string | undefined): Promise<boolean> {
+    const keys = sessionKeys(reply.sessionId);
+    const event: SessionEvent = {
+      type: "reply.delivered",
+      replyId: reply.id,
+      ...(platformMessageId === undefined ? {} : { platformMessageId }),
+    };
+    const code = await scripts.markDelivered.run(
+      this.#redis,
+      [keys.outbox, keys.replies, keys.delivered, keys.events],
+      [
+        reply.id,
+        DELIVERIES_REMEMBERED,
+        this.#options.recordTtlMs,
+        ...this.#eventArguments(reply.sessionId),
+        JSON.stringify(event),
+      ],
+    );
+    return code === 1;
+  }
+
+  async addEvent(sessionId: string, event: SessionEvent): Promise<void> {
+    await scripts.addEvent.run(
+      this.#redis,
+      [sessionKeys(sessionId).events],
+      [...this.#eventArguments(sessionId), JSON.stringify(event)],
+    );
+  }
+
+  /** Events after the entry `after` (an id of the stream; `0` for all that are kept), at most `limit`. */
+  async readEvents(
+    sessionId: string,
+    after: string,
+    limit: number,
+  ): Promise<{ readonly id: string; readonly event: SessionEvent }[]> {
+    const start = after === "0" ? "-" : `(${after}`;
+    const entries = await this.#redis.xrange(sessionKeys(sessionId).events, start, "+", "COUNT", limit);
+    return entries.map(([id, fields]) => ({ id, event: JSON.parse(fields[1] as string) as SessionEvent }));
+  }
+
+  /** The id of the newest event, `0` where there is none. */
+  async newestEventId(sessionId: string): Promise<string> {
+    const entries = await this.#redis.xrevrange(sessionKeys(sessionId).events, "+", "-", "COUNT", 1);
+    return entries[0]?.[0] ?? "0";
+  }
+
+  /** The record of a message; undefined where none is kept (any more). */
+  async readMessage(messageId: string): Promise<MessageRecord | undefined> {
+    const fields = await this.#redis.hgetall(messageKey(messageId));
+    if (fields.seq === undefined) return undefined;
+    return {
+      seq: Number(fields.seq),
+      state: readState(fields.state),
+      acceptedAt: Number(fields.acceptedAt),
+      attempts: Number(fields.attempts ?? 0),
+      suspects: Number(fields.suspects ?? 0),
+      ...(fields.endedAt === undefined ? {} : { endedAt: Number(fields.endedAt) }),
+      ...(fields.generation === undefined ? {} : { generation: Number(fields.generation) }),
+      ...(fields.error === undefined ? {} : { error: JSON.parse(fields.error) }),
+    };
+  }
+
+  /** What a sweep needs to know of a session, in one round trip. */
+  async inspect(sessionId: string): Promise<SessionSummary> {
+    const keys = sessionKeys(sessionId);
+    const results = await this.#redis
+      .pipeline()
+      .hgetall(keys.lease)
+      .xlen(keys.mailbox)
+      .xrange(keys.mailbox, "-", "+", "COUNT", 1)
+      .zcard(keys.outbox)
+      .hgetall(keys.session)
+      .exec();
+    const value = (index: number): unknown => {
+      const [error, result] = results?.[index] ?? [new Error("no answer from Redis")];
+      if (error) throw error;
+      return result;
+    };
+    const lease = value(0) as Record<string, string>;
+    const session = value(4) as Record<string, string>;
+    const oldest = (value(2) as [string, string[]][])[0]?.[0];
+    return {
+      leasedBy: lease.worker,
+      waiting: value(1) as number,
+      oldestSeq: oldest === undefined ? undefined : Number(oldest.split("-")[0]),
+      undelivered: value(3) as number,
+      tenant: session.tenant,
+      agent: session.agent,
+      retryAt: Number(session.retryAt ?? 0),
+      generation: Number(session.generation ?? 0),
+    };
+  }
+
+  /** Takes an empty session out of the pending index if nothing was accepted since `score` was read. */
+  async forgetPending(sessionId: string, score: string): Promise<void> {
+    await scripts.forgetPending.run(this.#redis, [pendingKey(sessionId)], [sessionId, score]);
+  }
+}
+
+export interface SessionSummary {
+  /** The worker whose activation holds the session now. */
+  readonly leasedBy: string | undefined;
+  /** Messages in the mailbox. */
+  readonly waiting: number;
+  /** Number of the oldest of them: microseconds since the epoch when it was accepted, about. */
+  readonly oldestSeq: number | undefined;
+  /** Replies in the outbox. */
+  readonly undelivered: number;
+  readonly tenant: string | undefined;
+  readonly agent: string | undefined;
+  /** When the next attempt is due, in ms since the epoch; 0 where none waits. */
+  readonly retryAt: number;
+  /** The newest generation that was published. */
+  readonly generation: number;
+}
+
+function readState(text: unknown): MessageState {
+  const state = messageStates.find((known) => known === text);
+  if (state === undefined) throw new Error(`unknown message state ${JSON.stringify(text)}`);
+  return state;
+}

@@ -1,0 +1,78 @@
+import { Queue, type QueueOptions } from "bullmq";
+import { QUEUE_PREFIX, queueNames } from "./keys.ts";
+import { hashId } from "./session-id.ts";
+
+/** Data of a job on `turns`: somebody should look at this session. */
+export interface TurnWake {
+  readonly sessionId: string;
+}
+
+/** Data of a job on `replies`: this conversation has replies to deliver. */
+export interface ReplyWake {
+  readonly sessionId: string;
+  readonly channel: string;
+  readonly conversation: string;
+  readonly thread?: string;
+}
+
+/** States of a job that will still be processed. `active` without a living worker becomes stalled, then waits. */
+const PENDING_STATES: ReadonlySet<string> = new Set([
+  "waiting",
+  "prioritized",
+  "delayed",
+  "active",
+  "waiting-children",
+]);
+
+type Connection = QueueOptions["connection"];
+
+/**
+ * A queue whose jobs are only wakes: at most one active and one waiting a subject. They may be lost; the
+ * sweeper brings them back.
+ */
+class WakeQueue<Data> {
+  readonly queue: Queue;
+  readonly #subject: (data: Data) => string;
+
+  constructor(name: string, connection: Connection, subject: (data: Data) => string) {
+    this.queue = new Queue(name, { connection, prefix: QUEUE_PREFIX });
+    this.#subject = subject;
+  }
+
+  async wake(data: Data): Promise<void> {
+    await this.queue.add("wake", data, {
+      deduplication: { id: this.#subject(data), keepLastIfActive: true },
+      removeOnComplete: true,
+      removeOnFail: true,
+    });
+  }
+
+  /**
+   * Makes sure that a job for this subject will be processed; true where there was none. (Seen: `remove`,
+   * `drain`, `clean` and `obliterate` drop jobs, and a deduplication key may outlive its job.)
+   */
+  async ensure(data: Data): Promise<boolean> {
+    const subject = this.#subject(data);
+    const jobId = await this.queue.getDeduplicationJobId(subject);
+    if (jobId !== null && PENDING_STATES.has(await this.queue.getJobState(jobId))) return false;
+    if (jobId !== null) await this.queue.removeDeduplicationKey(subject);
+    await this.wake(data);
+    return true;
+  }
+
+  async close(): Promise<void> {
+    await this.queue.close();
+  }
+}
+
+export type { WakeQueue };
+
+export function openTurnWakes(connection: Connection): WakeQueue<TurnWake> {
+  return new WakeQueue(queueNames.turns, connection, ({ sessionId }) => sessionId);
+}
+
+export function openReplyWakes(connection: Connection): WakeQueue<ReplyWake> {
+  return new WakeQueue(queueNames.replies, connection, ({ sessionId, channel, conversation, thread }) =>
+    hashId("delivery", sessionId, channel, conversation, thread ?? ""),
+  );
+}
