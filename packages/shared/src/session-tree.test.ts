@@ -250,7 +250,7 @@ describe("a racing attacker", () => {
     const count = (operation: Promise<unknown>) =>
       operation.then(
         () => succeeded++,
-        (e) => { refused++; if(!globalThis.q?.has(e.message)){(globalThis.q??=new Set()).add(e.message);console.log(e.message)} },
+        () => refused++,
       );
     for (let round = 0; round < 1500; round++) {
       await count(
@@ -264,7 +264,6 @@ describe("a racing attacker", () => {
       await count(tree.remove("a/v/new"));
       await count(tree.remove("a/v/d", { recursive: true }));
     }
-    console.log(readdirSync(join(root,"a")), readdirSync(root,{recursive:true}), read, succeeded, refused);
     expect([...read]).toEqual(["inside"]);
     expect(readdirSync(outside)).toEqual(["secret"]);
     expect(readFileSync(join(outside, "secret"), "utf8")).toBe("secret");
