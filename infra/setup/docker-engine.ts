@@ -1,0 +1,164 @@
+import { mkdir, readdir, rmdir, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import Dockerode from "dockerode";
+import { requireProgram } from "./debian-packages.ts";
+import { launch } from "./launch.ts";
+import { unmountBelow } from "./mounts.ts";
+import type { OwnedProcess } from "./owned-process.ts";
+import { asRoot } from "./privilege.ts";
+import { processesMentioning } from "./process-table.ts";
+import { findProgram } from "./programs.ts";
+import type { PrivateServiceOptions } from "./redis.ts";
+import { capture } from "./run-command.ts";
+import { type Service, ServiceProcess } from "./service.ts";
+import { waitUntil } from "./wait-until.ts";
+
+/** A private Docker engine. */
+export interface DockerEngine extends Service {
+  /** `unix:///.../docker.sock`, as `DOCKER_HOST` has it. */
+  readonly url: string;
+}
+
+/** How long the removal of all containers may take, in milliseconds. */
+const removalTimeoutMs = 20_000;
+
+/**
+ * gVisor as this fleet runs it. `ptrace` since the packaged version has no `systrap`; `kvm` hangs where
+ * virtualisation is nested.
+ */
+const gvisorArguments = ["--platform=ptrace", "--network=none", "--host-uds=open"];
+
+/** What engine and containerd make outside the directories that they are given. */
+const strayDirectories = [
+  "/run/docker/plugins",
+  "/run/docker",
+  "/run/containerd/s",
+  "/run/containerd",
+  "/opt/containerd/bin",
+  "/opt/containerd/lib",
+  "/opt/containerd",
+];
+
+/**
+ * Starts a Docker engine that shares nothing with another one on the machine: its own socket, images,
+ * state, control groups; no bridge and no packet filter rules, so that containers have either no network
+ * or the host's. It knows the runtime `runsc` where gVisor is installed. Containers don't survive it.
+ */
+export async function startDocker(options: PrivateServiceOptions): Promise<DockerEngine> {
+  const program = requireProgram("dockerd");
+  const { directory, signal } = options;
+  await mkdir(directory, { recursive: true });
+  const socket = join(directory, "docker.sock");
+  const controlGroup = `longshore-${process.pid}-${basename(directory)}-${Date.now().toString(36)}`;
+  const configurationFile = join(directory, "daemon.json");
+  await writeFile(configurationFile, JSON.stringify(engineConfiguration(directory, controlGroup)));
+  const client = new Dockerode({ socketPath: socket });
+  const start = async (): Promise<OwnedProcess> => {
+    // What a killed engine leaves: containerd, if it did not die with it, and its id, which a new engine
+    // takes for a living one's as long as nobody has reaped it, and then waits for in vain.
+    await killMentioning(join(directory, "exec/containerd/containerd.toml"));
+    await capture(asRoot(["rm", "-f", join(directory, "exec/containerd/containerd.pid")]));
+    return await launch({
+      name: "dockerd",
+      command: [program, "--config-file", configurationFile, "--host", `unix://${socket}`],
+      logFile: join(directory, "dockerd.log"),
+      privileged: true,
+      // An engine that is told to end takes its containers and containerd with it.
+      signalWithParent: "TERM",
+      stopTimeoutMs: 30_000,
+      answers: async () => (await client.ping()).toString() === "OK",
+      startTimeoutMs: 60_000,
+      signal,
+    });
+  };
+  let engine: ServiceProcess;
+  try {
+    engine = await ServiceProcess.start(start);
+  } catch (error) {
+    await removeTraces(directory, controlGroup);
+    throw error;
+  }
+  let stopping: Promise<void> | undefined;
+  const stop = (): Promise<void> => {
+    stopping ??= stopEngine(engine, socket).then(() => removeTraces(directory, controlGroup));
+    return stopping;
+  };
+  return {
+    url: `unix://${socket}`,
+    get pid() {
+      return engine.pid;
+    },
+    stop,
+    kill: () => engine.kill(),
+    restart: () => engine.restart(),
+    signal: (name) => engine.signal(name),
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+function engineConfiguration(directory: string, controlGroup: string): object {
+  const gvisor = findProgram("runsc");
+  return {
+    "data-root": join(directory, "data"),
+    "exec-root": join(directory, "exec"),
+    pidfile: join(directory, "dockerd.pid"),
+    "deprecated-key-path": join(directory, "key.json"),
+    "cgroup-parent": `/${controlGroup}`,
+    bridge: "none",
+    iptables: false,
+    "ip-forward": false,
+    "ip-masq": false,
+    group: String(process.getgid?.() ?? 0),
+    "raw-logs": true,
+    runtimes: gvisor === null ? {} : { runsc: { path: gvisor, runtimeArgs: gvisorArguments } },
+  };
+}
+
+async function stopEngine(engine: ServiceProcess, socket: string): Promise<void> {
+  // A suspended engine can't end.
+  await engine.signal("SIGCONT");
+  await removeContainers(socket).catch(() => {
+    // The engine does not answer: what it leaves is ended by `removeTraces`.
+  });
+  await engine.stop();
+}
+
+/** Ends and removes what an engine left, in whatever way it ended. */
+async function removeTraces(directory: string, controlGroup: string): Promise<void> {
+  // containerd and the shims of containers, which are told its socket by their command line.
+  await killMentioning(join(directory, "exec"));
+  await unmountBelow(directory);
+  await removeControlGroups(controlGroup);
+  for (const stray of strayDirectories) {
+    // Only empty ones go: another engine may use them.
+    await capture(asRoot(["rmdir", stray]));
+  }
+}
+
+/** Kills the processes whose command line holds a path, and waits until they are gone. */
+async function killMentioning(path: string): Promise<void> {
+  const pids = await processesMentioning(path);
+  for (const pid of pids) {
+    await capture(asRoot(["kill", "-s", "KILL", String(pid)]));
+  }
+  await waitUntil(async () => (await processesMentioning(path)).length === 0, {
+    what: `the processes of ${path} to end`,
+    timeoutMs: 10_000,
+  });
+}
+
+/** Paused containers too, which an engine that is told to end would wait for. */
+async function removeContainers(socket: string): Promise<void> {
+  const client = new Dockerode({ socketPath: socket, timeout: removalTimeoutMs });
+  const containers = await client.listContainers({ all: true });
+  await Promise.all(containers.map(({ Id }) => client.getContainer(Id).remove({ force: true, v: true })));
+}
+
+/** Version 1 has a hierarchy for each controller, version 2 only one. */
+async function removeControlGroups(name: string): Promise<void> {
+  const root = "/sys/fs/cgroup";
+  const hierarchies = (await readdir(root, { withFileTypes: true })).filter((entry) => entry.isDirectory());
+  for (const base of [root, ...hierarchies.map((entry) => join(root, entry.name))]) {
+    await rmdir(join(base, name)).catch(() => capture(asRoot(["rmdir", join(base, name)])));
+  }
+}
