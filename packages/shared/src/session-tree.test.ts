@@ -253,11 +253,7 @@ describe("a racing attacker", () => {
         () => refused++,
       );
     for (let round = 0; round < 1500; round++) {
-      await count(
-        tree
-          .readFile("a/v/secret", { maxBytes: 100 })
-          .then((bytes) => expect(bytes.toString()).toBe("inside")),
-      );
+      await count(tree.readFile("a/v/secret", { maxBytes: 100 }).then((bytes) => read.add(bytes.toString())));
       await count(tree.writeFile("a/v/new", Buffer.from("x")));
       await count(tree.makeDirectory("a/v/d"));
       await count(tree.chmod("a/v/secret", 0o666));
