@@ -1,0 +1,142 @@
+import {
+  EngineCallError,
+  EngineTimeoutError,
+  EngineUnreachableError,
+  ImageMissingError,
+  RuntimeUnavailableError,
+  SandboxSpecError,
+  SandboxStartError,
+  SandboxStuckError,
+} from "../errors.ts";
+import type {
+  IsLive,
+  ReapFailure,
+  ReapResult,
+  RuntimeReport,
+  Sandbox,
+  SandboxLabels,
+  SandboxRuntime,
+  SandboxSpec,
+} from "../sandbox.ts";
+import { validateSpec } from "../validate-spec.ts";
+import { containerOptions } from "./container-options.ts";
+import { DockerSandbox, takeStreams } from "./docker-sandbox.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
+import { labelFilter, labelsOfContainer } from "./labels.ts";
+import { removeContainer } from "./remove-container.ts";
+
+export interface DockerRuntimeOptions extends EngineOptions {
+  /** This host's name, as in the labels of its sandboxes. */
+  readonly host: string;
+  /** The fleet's run directory on this host; sandboxes of other run directories are never touched. */
+  readonly runDirectory: string;
+  /** OCI runtimes that the agents' definitions name; `check` looks for them. @default none */
+  readonly requiredRuntimes?: readonly string[];
+}
+
+/** Sandboxes as containers of Docker or Podman. */
+export class DockerRuntime implements SandboxRuntime {
+  readonly name = "docker";
+  readonly #engine: Engine;
+  readonly #options: DockerRuntimeOptions;
+
+  constructor(options: DockerRuntimeOptions) {
+    this.#options = options;
+    this.#engine = new Engine(options);
+  }
+
+  async check(signal?: AbortSignal): Promise<RuntimeReport> {
+    signal?.throwIfAborted();
+    const info = await this.#engine.info();
+    const missing = (this.#options.requiredRuntimes ?? []).filter(
+      (runtime) => !info.runtimes.includes(runtime),
+    );
+    if (missing.length > 0) {
+      throw new RuntimeUnavailableError(
+        this.name,
+        missing.map(
+          (runtime) =>
+            `the engine has no OCI runtime "${runtime}" (it has ${info.runtimes.join(", ")}): install it and add it under "runtimes" in the engine's daemon.json`,
+        ),
+      );
+    }
+    const weaknesses = info.limitsMissing.map(
+      (limit) => `the engine can't limit ${limit}: enable the ${limit} cgroup controller on its host`,
+    );
+    if (!info.securityOptions.some((option) => option.includes("seccomp"))) {
+      weaknesses.push("the engine has no seccomp: use a kernel and an engine built with it");
+    }
+    return { version: `Docker Engine API, server ${info.serverVersion}`, weaknesses };
+  }
+
+  async start(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
+    validateSpec(spec);
+    if (spec.image === undefined) throw new SandboxSpecError("image", "needed by the docker runtime");
+    signal?.throwIfAborted();
+    const name = `longshore-${spec.labels.nonce}`;
+    const id = await this.#create(name, spec.image, spec);
+    let sandbox: DockerSandbox | undefined;
+    try {
+      signal?.throwIfAborted();
+      const { socket, head } = await this.#engine.attach(id);
+      const stream = takeStreams(socket, head);
+      try {
+        signal?.throwIfAborted();
+        await this.#engine.start(id);
+      } catch (error) {
+        socket.destroy();
+        throw error;
+      }
+      sandbox = new DockerSandbox(this.#engine, id, stream);
+      signal?.throwIfAborted();
+      return sandbox;
+    } catch (error) {
+      await this.#cleanUp(id, sandbox);
+      throw startErrorOf(error);
+    }
+  }
+
+  async reap(isLive: IsLive): Promise<ReapResult> {
+    const { host, runDirectory } = this.#options;
+    const removed: SandboxLabels[] = [];
+    const stuck: ReapFailure[] = [];
+    for (const container of await this.#engine.list(labelFilter(host, runDirectory))) {
+      const labels = labelsOfContainer(container.Labels);
+      if (labels === undefined || (await isLive(labels))) continue;
+      try {
+        await removeContainer(this.#engine, container.Id);
+        removed.push(labels);
+      } catch (error) {
+        if (error instanceof EngineUnreachableError) throw error;
+        stuck.push({ id: container.Id, error });
+      }
+    }
+    return { removed, stuck };
+  }
+
+  async #create(name: string, image: string, spec: SandboxSpec): Promise<string> {
+    try {
+      return await this.#engine.create(name, containerOptions(spec, this.#options.runDirectory));
+    } catch (error) {
+      if (error instanceof EngineCallError && error.status === 404) throw new ImageMissingError(image, error);
+      // The engine may have made it after all, or still make it; if so and it is too slow for this
+      // attempt, the reaper finds it by its labels.
+      if (error instanceof EngineTimeoutError) await this.#cleanUp(name, undefined);
+      throw startErrorOf(error);
+    }
+  }
+
+  /** Leaves what can't be removed now to the reaper: the error of the start is what the caller must see. */
+  async #cleanUp(idOrName: string, sandbox: DockerSandbox | undefined): Promise<void> {
+    try {
+      await (sandbox ? sandbox.destroy() : removeContainer(this.#engine, idOrName));
+    } catch (error) {
+      if (!(error instanceof EngineUnreachableError || error instanceof SandboxStuckError)) throw error;
+    }
+  }
+}
+
+function startErrorOf(error: unknown): unknown {
+  if (!(error instanceof EngineCallError)) return error;
+  return new SandboxStartError(error.message, { retryable: error.status >= 500, cause: error });
+}
