@@ -25,14 +25,17 @@ const tenantSchema = z.strictObject({
     .prefault({}),
 });
 
-const environmentValueSchema = z.union([
-  z.string(),
-  z.strictObject({
-    value: z.string(),
-    /** Says that the operator knows that the agent sees this secret. */
-    visible: z.literal(true),
-  }),
-]);
+const environmentValueSchema = z.union(
+  [
+    z.string(),
+    z.strictObject({
+      value: z.string(),
+      /** Says that the operator knows that the agent sees this secret. */
+      visible: z.literal(true),
+    }),
+  ],
+  { error: "text, or { value: text, visible: true }" },
+);
 
 const agentLimitsSchema = z.strictObject({
   memory: size({ min: "16MiB", max: "1TiB" }).prefault("1GiB"),
@@ -117,18 +120,21 @@ const routeSchema = z.strictObject({
   session: z.enum(sessionModes).default("shared"),
 });
 
-const channelSchema = z.union([
-  z.strictObject({
-    /** Replies go to whoever waits for or fetches them over HTTP. */
-    type: z.literal("http").default("http"),
-  }),
-  z.strictObject({
-    /** Replies are posted to `url`, signed with `secret`. */
-    type: z.literal("webhook"),
-    url: z.url({ protocol: /^https?$/ }),
-    secret: z.string().min(16),
-  }),
-]);
+const channelSchema = z.union(
+  [
+    z.strictObject({
+      /** Replies go to whoever waits for or fetches them over HTTP. */
+      type: z.literal("http").default("http"),
+    }),
+    z.strictObject({
+      /** Replies are posted to `url`, signed with `secret`. */
+      type: z.literal("webhook"),
+      url: z.url({ protocol: /^https?$/ }),
+      secret: z.string().min(16),
+    }),
+  ],
+  { error: 'type "http", or type "webhook" with url and secret' },
+);
 
 export const configurationSchema = z
   .strictObject({

@@ -1,7 +1,7 @@
 import { readFileSync, unwatchFile, watchFile } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { LineCounter, parseDocument } from "yaml";
-import type { z } from "zod";
+import { type Document, LineCounter, parseDocument } from "yaml";
+import { describeIssues } from "./configuration-problems.ts";
 import { type Configuration, configurationSchema } from "./configuration-schema.ts";
 import { LongshoreError } from "./errors.ts";
 
@@ -23,27 +23,8 @@ export class InvalidConfigurationError extends LongshoreError {
   }
 }
 
-/** What zod found, one line each. The value given is shown only where it can't be a secret. */
-export function describeIssues(error: z.ZodError, input: unknown): string[] {
-  return error.issues.map((issue) => {
-    const where = issue.path.join(".") || "the whole";
-    let given: unknown = input;
-    for (const part of issue.path) {
-      given =
-        given !== null && typeof given === "object"
-          ? (given as Record<PropertyKey, unknown>)[part]
-          : undefined;
-    }
-    const secret = /secret|key|hash|token|password|value|env/i.test(where);
-    const shown =
-      given === undefined
-        ? "missing"
-        : secret || (typeof given === "object" && given !== null)
-          ? `a value of type ${Array.isArray(given) ? "array" : typeof given}`
-          : JSON.stringify(given);
-    return `${where}: given ${shown}; allowed: ${issue.message}`;
-  });
-}
+/** Places whose value may be a secret that was written into the file itself. */
+const SECRET_PLACE = /secret|key|hash|token|password|value|env/i;
 
 interface Substituted {
   readonly value: unknown;
@@ -121,11 +102,28 @@ export function parseConfiguration(
     );
   }
   const problems: string[] = [];
-  const { value, secrets } = substitute(document.toJS(), dirname(resolve(path)), environment, problems);
+  const { value, secrets } = substitute(
+    resolveAliases(document, path),
+    dirname(resolve(path)),
+    environment,
+    problems,
+  );
   const result = configurationSchema.safeParse(value);
-  if (!result.success) problems.push(...describeIssues(result.error, value));
+  if (!result.success) {
+    const isSecretPlace = (where: string) => SECRET_PLACE.test(where);
+    problems.push(...describeIssues(result.error, value, { secrets, isSecretPlace }));
+  }
   if (problems.length > 0 || !result.success) throw new InvalidConfigurationError(path, problems);
   return { configuration: result.data, secrets };
+}
+
+/** The document as plain values; an alias without its anchor, or a bomb of aliases, is found only here. */
+function resolveAliases(document: Document, path: string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    throw new InvalidConfigurationError(path, [(error as Error).message], error);
+  }
 }
 
 /** Reads the configuration file; throws `InvalidConfigurationError`, also where it can't be read. */

@@ -1,9 +1,20 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { describeIssues, InvalidConfigurationError } from "./configuration.ts";
+import { InvalidConfigurationError } from "./configuration.ts";
+import { describeIssues } from "./configuration-problems.ts";
 
-const port = z.coerce.number({ error: "a port number" }).int().min(0).max(65_535);
+/** A number in decimal digits: an empty variable is no zero. */
+function wholeNumber(min: number, max: number) {
+  const error = `a whole number from ${min} to ${max}`;
+  return z
+    .string()
+    .regex(/^\d{1,10}$/, { error })
+    .transform(Number)
+    .pipe(z.number().min(min, { error }).max(max, { error }));
+}
+
+const port = wholeNumber(0, 65_535);
 const flag = z
   .enum(["0", "1", "false", "true"], { error: "0, 1, false or true" })
   .transform((text) => text === "1" || text === "true");
@@ -14,9 +25,9 @@ const environmentSchema = z.object({
     .string()
     .regex(/^rediss?:\/\//, { error: "redis://[[user]:password@]host[:port][/database], or rediss://" })
     .default("redis://127.0.0.1:6379"),
-  OBJECT_STORE_URL: z.string().regex(/^(s3:\/\/[^/]|file:\/\/\/)/, {
-    error: "s3://bucket/prefix or file:///path",
-  }),
+  OBJECT_STORE_URL: z
+    .string({ error: "s3://bucket/prefix or file:///path" })
+    .regex(/^(s3:\/\/[^/]|file:\/\/\/)/, { error: "s3://bucket/prefix or file:///path" }),
   S3_ENDPOINT: z.url({ protocol: /^https?$/, error: "an http or https address" }).optional(),
   S3_FORCE_PATH_STYLE: flag.default(false),
   AWS_REGION: z.string().min(1).default("us-east-1"),
@@ -26,12 +37,12 @@ const environmentSchema = z.object({
     .optional(),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
   /** Of the dispatcher's API; 0: a free one. */
-  PORT: port.default(8080),
+  PORT: port.prefault("8080"),
   HOST: z.string().min(1).default("127.0.0.1"),
   /** Of every process' metrics and health; 0: a free one. */
-  METRICS_PORT: port.default(9464),
+  METRICS_PORT: port.prefault("9464"),
   METRICS_HOST: z.string().min(1).default("127.0.0.1"),
-  LONGSHORE_PLACES: z.coerce.number({ error: "a number" }).int().min(1).max(10_000).optional(),
+  LONGSHORE_PLACES: wholeNumber(1, 10_000).optional(),
   LONGSHORE_RUN_DIR: z
     .string()
     .regex(/^\//, { error: "an absolute path" })
@@ -48,8 +59,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
   const result = environmentSchema.safeParse(variables);
   if (result.success) return result.data;
   // An address may hold a password: what was given is not repeated.
-  const hidden = Object.fromEntries(Object.keys(variables).map((name) => [name, {}]));
-  throw new InvalidConfigurationError("The environment", describeIssues(result.error, hidden));
+  const isSecretPlace = (name: string) => /URL|ENDPOINT|_HOST$/.test(name);
+  throw new InvalidConfigurationError(
+    "The environment",
+    describeIssues(result.error, variables, { isSecretPlace }),
+  );
 }
 
 /** The values of the environment that no log line may contain. */

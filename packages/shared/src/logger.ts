@@ -20,9 +20,12 @@ const SECRET_FIELDS = [
   "hash",
 ];
 
-/** Replaces the password in every URL in a text, as in `redis://user:password@host`. */
+/**
+ * Replaces the password in every URL in a text, as in `redis://user:password@host`. A quote ends a URL: in a
+ * line of JSON what looks like its password may be the text up to an `@` in another field.
+ */
 export function redactUrls(text: string): string {
-  return text.replace(/([a-z][a-z0-9+.-]*:\/\/[^\s:/@]*):[^\s/@]+@/gi, `$1:${CENSOR}@`);
+  return text.replace(/([a-z][a-z0-9+.-]*:\/\/[^\s:/@"\\]*):[^\s/"\\]+@/gi, `$1:${CENSOR}@`);
 }
 
 export interface LoggerOptions {

@@ -26,7 +26,7 @@ function quantity(what: string, units: Readonly<Record<string, number>>, example
     if (value === undefined || value < min || value > max) {
       context.addIssue({
         code: "custom",
-        message: `a ${what} such as "${example}" from ${bounds.min} to ${bounds.max} (units: ${Object.keys(units).join(", ")}), not ${JSON.stringify(text)}`,
+        message: `a ${what} such as "${example}" from ${bounds.min} to ${bounds.max} (units: ${Object.keys(units).join(", ")})`,
       });
       return z.NEVER;
     }
