@@ -89,7 +89,10 @@ export {
   sessionOfMessageId,
 } from "./session-id.ts";
 export {
+  ACCEPT_WINDOW_MS,
   type AcceptResult,
+  AcceptTooSlowError,
+  type DeadReply,
   FencedError,
   type Lease,
   type MessageRecord,

@@ -20,8 +20,12 @@ export interface SessionKeys {
   readonly outbox: string;
   /** Hash of reply id to JSON of a `PublishedReply`, for what is in the outbox. */
   readonly replies: string;
-  /** Sorted set of reply ids by time of delivery; capped, expires. */
+  /** Sorted set of ids of replies that were delivered or given up on, by the time of it; capped, expires. */
   readonly delivered: string;
+  /** Hash of reply id to `<attempts>:<ms of the first>`, for what is in the outbox and was tried; expires. */
+  readonly sending: string;
+  /** Stream of dead replies, field `r` (JSON of a `DeadReply`); capped, expires. */
+  readonly deadReplies: string;
   /** Stream of session events, field `e` (JSON); capped, expires. */
   readonly events: string;
 }
@@ -35,6 +39,8 @@ export function sessionKeys(sessionId: string): SessionKeys {
     outbox: key("outbox"),
     replies: key("replies"),
     delivered: key("delivered"),
+    sending: key("sending"),
+    deadReplies: key("deadReplies"),
     events: key("events"),
   };
 }

@@ -82,6 +82,12 @@ export class Metrics {
     labelNames: ["reason"] as const,
     registers: [this.registry],
   });
+  readonly deliveries = new Counter({
+    name: "longshore_deliveries_total",
+    help: "Attempts to deliver a reply by outcome: delivered, failed (tried again), dead (given up)",
+    labelNames: ["channel", "outcome"] as const,
+    registers: [this.registry],
+  });
   readonly fenced = new Counter({
     name: "longshore_fenced_total",
     help: "Activations that found that they had lost their session",
@@ -90,12 +96,6 @@ export class Metrics {
   readonly orphansReaped = new Counter({
     name: "longshore_orphans_reaped_total",
     help: "Sandboxes, slots and other leftovers of dead activations that were removed",
-    registers: [this.registry],
-  });
-  readonly tokens = new Counter({
-    name: "longshore_tokens_total",
-    help: "Tokens that agents reported to have used",
-    labelNames: ["tenant", "agent", "kind"] as const,
     registers: [this.registry],
   });
 

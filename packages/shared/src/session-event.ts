@@ -29,4 +29,10 @@ export type SessionEvent =
       readonly outcome: MessageState;
       readonly generation: number;
     }
-  | { readonly type: "reply.delivered"; readonly replyId: string; readonly platformMessageId?: string };
+  | { readonly type: "reply.delivered"; readonly replyId: string; readonly platformMessageId?: string }
+  /** Delivery was given up: the reply is a dead reply now. */
+  | {
+      readonly type: "reply.dead";
+      readonly replyId: string;
+      readonly error: { readonly code: string; readonly message: string };
+    };

@@ -18,10 +18,22 @@ const scripts = {
   startTurn: new Script("start-turn"),
   failTurn: new Script("fail-turn"),
   publish: new Script("publish"),
+  startDelivery: new Script("start-delivery"),
   markDelivered: new Script("mark-delivered"),
+  buryReply: new Script("bury-reply"),
   addEvent: new Script("add-event"),
 } as const;
 
+/**
+ * How long after its index entry a message may be appended, in ms. The entry is safe from the sweeper for so
+ * long, and accepting makes a new one where it took longer (I2).
+ */
+export const ACCEPT_WINDOW_MS = 30_000;
+/** An accept that was stopped for longer than its window that often gives up. */
+const ACCEPT_ATTEMPTS = 3;
+/** Dead replies that a session keeps, and for how long. */
+const DEAD_REPLIES_KEPT = 1_000;
+const DEAD_REPLIES_TTL_MS = 30 * 24 * 3_600_000;
 /** Deliveries that a session remembers, so that a reply carried in a commit is not delivered again. */
 const DELIVERIES_REMEMBERED = 1_000;
 /** How long Redis keeps the epoch and numbers of an idle session; the newest commit knows better anyway. */
@@ -34,6 +46,22 @@ export class FencedError extends LongshoreError {
   constructor(operation: string) {
     super("FENCED", `The session's lease is not held any more (${operation})`);
   }
+}
+
+/** Accepting took longer than its window several times over: the process or Redis hardly runs. */
+export class AcceptTooSlowError extends LongshoreError {
+  constructor() {
+    super("ACCEPT_TOO_SLOW", "The message could not be accepted in time", { retryable: true });
+  }
+}
+
+/** A reply that could not be delivered. */
+export interface DeadReply {
+  readonly reply: PublishedReply;
+  readonly error: { readonly code: string; readonly message: string };
+  readonly attempts: number;
+  /** Milliseconds since the epoch. */
+  readonly diedAt: number;
 }
 
 /** What an activation holds; both parts are checked by every fence. */
@@ -108,28 +136,36 @@ export class SessionState {
   async accept(message: AcceptedMessage, bound: number): Promise<AcceptResult> {
     const { sessionId } = message;
     const keys = sessionKeys(sessionId);
-    await scripts.indexPending.run(this.#redis, [pendingKey(sessionId)], [sessionId]);
-    const [code, first, leased, state] = (await scripts.accept.run(
-      this.#redis,
-      [keys.mailbox, messageKey(message.id), keys.session, keys.lease, keys.events],
-      [
-        message.id,
-        JSON.stringify(message),
-        message.tenant,
-        message.agent,
-        bound,
-        ...this.#eventArguments(sessionId),
-        workerChannel(""),
-        sessionId,
-      ],
-    )) as Code;
-    if (code === -1) throw new MailboxFullError(Number(first));
-    return {
-      seq: Number(first),
-      duplicate: code === 0,
-      state: code === 0 ? readState(state) : "accepted",
-      leased: leased === 1,
-    };
+    for (let attempt = 0; attempt < ACCEPT_ATTEMPTS; attempt++) {
+      const indexedAt = Number(
+        await scripts.indexPending.run(this.#redis, [pendingKey(sessionId)], [sessionId]),
+      );
+      const [code, first, leased, state] = (await scripts.accept.run(
+        this.#redis,
+        [keys.mailbox, messageKey(message.id), keys.session, keys.lease, keys.events],
+        [
+          message.id,
+          JSON.stringify(message),
+          message.tenant,
+          message.agent,
+          bound,
+          ...this.#eventArguments(sessionId),
+          workerChannel(""),
+          sessionId,
+          indexedAt,
+          ACCEPT_WINDOW_MS,
+        ],
+      )) as Code;
+      if (code === -1) throw new MailboxFullError(Number(first));
+      if (code === -2) continue;
+      return {
+        seq: Number(first),
+        duplicate: code === 0,
+        state: code === 0 ? readState(state) : "accepted",
+        leased: leased === 1,
+      };
+    }
+    throw new AcceptTooSlowError();
   }
 
   /** The messages that wait, oldest first, at most `limit`. */
@@ -297,6 +333,50 @@ export class SessionState {
     return replies.filter((reply) => reply !== null).map((reply) => JSON.parse(reply) as PublishedReply);
   }
 
+  /**
+   * Records that a reply is about to be sent. Gives how often that was done, this time included, and how
+   * long ago first, in ms; undefined where it is not in the outbox (any more).
+   */
+  async startDelivery(
+    reply: PublishedReply,
+  ): Promise<{ readonly attempts: number; readonly sinceFirstMs: number } | undefined> {
+    const keys = sessionKeys(reply.sessionId);
+    const [code, attempts, sinceFirstMs] = (await scripts.startDelivery.run(
+      this.#redis,
+      [keys.outbox, keys.sending],
+      [reply.id, DEAD_REPLIES_TTL_MS],
+    )) as Code;
+    return code === 1 ? { attempts: Number(attempts), sinceFirstMs: Number(sinceFirstMs) } : undefined;
+  }
+
+  /** Gives a reply up; `false` where it was settled before. */
+  async buryReply(dead: DeadReply): Promise<boolean> {
+    const { reply, error } = dead;
+    const keys = sessionKeys(reply.sessionId);
+    const event: SessionEvent = { type: "reply.dead", replyId: reply.id, error };
+    const code = await scripts.buryReply.run(
+      this.#redis,
+      [keys.outbox, keys.replies, keys.delivered, keys.events, keys.sending, keys.deadReplies],
+      [
+        reply.id,
+        DELIVERIES_REMEMBERED,
+        this.#options.recordTtlMs,
+        ...this.#eventArguments(reply.sessionId),
+        JSON.stringify(event),
+        JSON.stringify(dead),
+        DEAD_REPLIES_KEPT,
+        DEAD_REPLIES_TTL_MS,
+      ],
+    );
+    return code === 1;
+  }
+
+  /** The dead replies that a session keeps, oldest first. */
+  async readDeadReplies(sessionId: string): Promise<DeadReply[]> {
+    const entries = await this.#redis.xrange(sessionKeys(sessionId).deadReplies, "-", "+");
+    return entries.map(([, fields]) => JSON.parse(fields[1] as string) as DeadReply);
+  }
+
   /** Records a delivery; `false` where it was recorded before. */
   async markDelivered(reply: PublishedReply, platformMessageId: string | undefined): Promise<boolean> {
     const keys = sessionKeys(reply.sessionId);
@@ -307,7 +387,7 @@ export class SessionState {
     };
     const code = await scripts.markDelivered.run(
       this.#redis,
-      [keys.outbox, keys.replies, keys.delivered, keys.events],
+      [keys.outbox, keys.replies, keys.delivered, keys.events, keys.sending],
       [
         reply.id,
         DELIVERIES_REMEMBERED,

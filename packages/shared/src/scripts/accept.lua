@@ -4,11 +4,14 @@
   KEYS  1 mailbox   2 message record   3 session   4 lease   5 events
   ARGV  1 message id   2 message (JSON)   3 tenant   4 agent   5 mailbox bound (messages)
         6 events channel   7 events length   8 events TTL (ms)   9 worker channel prefix   10 session id
+        11 when the session was put into the pending index (ms)   12 how long ago that may be (ms)
 
   Returns
     {1, seq, leased}           appended; leased is 1 where an activation is alive and was told
     {0, seq, leased, state}    known already; nothing was changed
     {-1, messages}             the mailbox is full; nothing was changed
+    {-2}                       the index entry is so old that the sweeper may have removed it; nothing was
+                               changed: index again
   Events  accepted
 ]]
 --- @include "now"
@@ -23,15 +26,19 @@ if known[1] then
   return {0, known[1], leased, known[2]}
 end
 
+local now = nowUs()
+if now / 1000 - tonumber(ARGV[11]) > tonumber(ARGV[12]) then return {-2} end
+
 local waiting = redis.call('XLEN', KEYS[1])
 if waiting >= tonumber(ARGV[5]) then return {-1, waiting} end
 
 -- Above the last one also where the clock went back, and from the clock where the last one was forgotten.
 local last = tonumber(redis.call('HGET', KEYS[3], 'lastSeq') or '0')
-local now = nowUs()
 local seq = integer(math.max(now, last + 1))
 
 redis.call('XADD', KEYS[1], seq .. '-0', 'm', ARGV[2])
+-- Where Redis had forgotten the message, publishing its commit left an ended record without a number, which expires.
+redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], 'seq', seq, 'state', 'accepted', 'acceptedAt', integer(math.floor(now / 1000)), 'attempts', 0)
 redis.call('HSET', KEYS[3], 'lastSeq', seq, 'tenant', ARGV[3], 'agent', ARGV[4])
 redis.call('PERSIST', KEYS[3])

@@ -5,9 +5,10 @@
   KEYS  1 shard of the pending index
   ARGV  1 session id
 
-  Returns  1
+  Returns  the time of it (ms), for accept
 ]]
 --- @include "now"
 
-redis.call('ZADD', KEYS[1], integer(nowMs()), ARGV[1])
-return 1
+local now = nowMs()
+redis.call('ZADD', KEYS[1], integer(now), ARGV[1])
+return now
