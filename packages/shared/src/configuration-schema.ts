@@ -131,6 +131,19 @@ const channelSchema = z.union(
       type: z.literal("webhook"),
       url: z.url({ protocol: /^https?$/ }),
       secret: z.string().min(16),
+      /** The longest a call may take. */
+      timeout: duration({ min: "100ms", max: "5m" }).prefault("10s"),
+      /**
+       * Failed calls: each retry waits `backoff` times two to the number of failures, at most `longest`;
+       * `giveUp` after the first call the reply becomes a dead reply.
+       */
+      retry: z
+        .strictObject({
+          backoff: duration({ min: "1ms", max: "1h" }).prefault("1s"),
+          longest: duration({ min: "1ms", max: "1h" }).prefault("1m"),
+          giveUp: duration({ min: "1ms", max: "7d" }).prefault("15m"),
+        })
+        .prefault({}),
     }),
   ],
   { error: 'type "http", or type "webhook" with url and secret' },
@@ -139,6 +152,10 @@ const channelSchema = z.union(
 export const configurationSchema = z
   .strictObject({
     tenants: z.record(nameSchema, tenantSchema),
+    /** Keys of the fleet's operators, who belong to no tenant: queues and dashboards of the whole fleet. */
+    operators: z
+      .array(keySchema.extend({ scopes: keySchema.shape.scopes.prefault(["operate"]) }))
+      .default([]),
     agents: z.record(nameSchema, agentSchema),
     /** The first that matches a message's channel, conversation and agent decides its session. */
     routes: z.array(routeSchema),
@@ -199,18 +216,24 @@ export const configurationSchema = z
           `one of the channels (${Object.keys(configuration.channels).join(", ")})`,
         );
     });
-    const ids = new Map<string, string>();
+    const owners = new Map<string, string>();
+    const claim = (path: (string | number)[], { hash }: z.output<typeof keySchema>, owner: string) => {
+      const other = owners.get(hash);
+      if (other !== undefined) report([...path, "hash"], `a key of its own (${other} has it too)`);
+      owners.set(hash, owner);
+    };
     for (const [tenant, { keys }] of Object.entries(configuration.tenants)) {
       keys.forEach((key, index) => {
-        const owner = ids.get(key.hash);
-        if (owner !== undefined)
-          report(["tenants", tenant, "keys", index, "hash"], `a key of its own (tenant ${owner} has it too)`);
-        ids.set(key.hash, tenant);
+        claim(["tenants", tenant, "keys", index], key, `tenant ${tenant}`);
       });
     }
+    configuration.operators.forEach((key, index) => {
+      claim(["operators", index], key, "an operator");
+    });
   });
 
 export type Configuration = z.output<typeof configurationSchema>;
+export type KeyDefinition = z.output<typeof keySchema>;
 export type AgentDefinition = Configuration["agents"][string];
 export type ChannelDefinition = Configuration["channels"][string];
 export type Route = Configuration["routes"][number];

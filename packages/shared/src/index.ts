@@ -25,6 +25,7 @@ export {
   type ChannelDefinition,
   type Configuration,
   configurationSchema,
+  type KeyDefinition,
   type Route,
   type Scope,
   scopes,
