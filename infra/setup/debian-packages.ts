@@ -2,6 +2,7 @@ import { SetupError } from "./errors.ts";
 import { asRoot } from "./privilege.ts";
 import { findProgram } from "./programs.ts";
 import { run } from "./run-command.ts";
+import type { SetupContext } from "./setup-context.ts";
 
 /** What set-up runs, with the Debian packages that bring it and the way to do without them. */
 const requirements = {
@@ -30,7 +31,7 @@ export type KnownProgram = keyof typeof requirements;
  */
 export async function installPrograms(
   programs: readonly KnownProgram[],
-  options: InstallOptions,
+  context: SetupContext,
 ): Promise<void> {
   const missing = programs.filter((name) => findProgram(name) === null);
   if (missing.length === 0) {
@@ -44,14 +45,8 @@ export async function installPrograms(
     );
   }
   const packages = missing.flatMap((name) => requirements[name].packages);
-  options.report(`installing ${packages.join(" ")}`);
-  await run(asRoot(["sh", "-c", installScript, "sh", ...packages]), { signal: options.signal });
-}
-
-export interface InstallOptions {
-  /** Told what is being installed: it takes minutes on a fresh machine. */
-  readonly report: (line: string) => void;
-  readonly signal?: AbortSignal | undefined;
+  context.report(`installing ${packages.join(" ")}`);
+  await run(asRoot(["sh", "-c", installScript, "sh", ...packages]), { signal: context.signal });
 }
 
 /**

@@ -47,7 +47,7 @@ const strayDirectories = [
 export async function startDocker(options: PrivateServiceOptions): Promise<DockerEngine> {
   const program = requireProgram("dockerd");
   const { directory, signal } = options;
-  await mkdir(directory, { recursive: true });
+  await mkdir(directory, { recursive: true, mode: 0o700 });
   const socket = join(directory, "docker.sock");
   const controlGroup = `longshore-${process.pid}-${basename(directory)}-${Date.now().toString(36)}`;
   const configurationFile = join(directory, "daemon.json");

@@ -97,7 +97,7 @@ class CephCluster {
   async #layOut(): Promise<void> {
     await rm(this.#directory, { recursive: true, force: true });
     for (const name of ["log", "run", "mon", "osd", "rgw"]) {
-      await mkdir(join(this.#directory, name), { recursive: true });
+      await mkdir(join(this.#directory, name), { recursive: true, mode: 0o700 });
     }
     await writeFile(this.#configurationFile, cephConfiguration(this.#directory, this.#addresses));
     const keyring = join(this.#directory, "keyring");

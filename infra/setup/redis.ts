@@ -26,7 +26,7 @@ export interface PrivateServiceOptions {
  */
 export async function startRedis(options: PrivateServiceOptions): Promise<Redis> {
   const program = requireProgram("redis-server");
-  await mkdir(options.directory, { recursive: true });
+  await mkdir(options.directory, { recursive: true, mode: 0o700 });
   return await onFreePorts(1, async (port = 0) => {
     const redis = await ServiceProcess.start(() =>
       launch({

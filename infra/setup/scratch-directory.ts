@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { unmountBelow } from "./mounts.ts";
@@ -25,6 +25,9 @@ export class ScratchDirectory {
   static async create(): Promise<ScratchDirectory> {
     await removeAbandoned();
     const path = await mkdtemp(join(tmpdir(), namePrefix));
+    // Sandboxes run as users of their own, who have to reach what is theirs below it; services keep
+    // theirs closed.
+    await chmod(path, 0o711);
     await writeFile(join(path, ownerFile), `${process.pid} ${await processStartTime(process.pid)}`);
     return new ScratchDirectory(path);
   }

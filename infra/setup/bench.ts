@@ -1,0 +1,15 @@
+import { join } from "node:path";
+import type { CommandContext } from "./command.ts";
+import { nodeBinary, repositoryRoot } from "./paths.ts";
+import { provideServices } from "./provided-services.ts";
+import { runOnTerminal } from "./run-command.ts";
+
+/** `npm run bench -- NAME [--json]`: one benchmark of `test/bench` on real services. */
+export async function bench(context: CommandContext): Promise<number> {
+  await using services = await provideServices(context, process.env);
+  return await runOnTerminal([nodeBinary, join(repositoryRoot, "test/bench/main.ts"), ...context.args], {
+    cwd: repositoryRoot,
+    env: services.environment,
+    signal: context.signal,
+  });
+}
