@@ -10,13 +10,19 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["packages/*/src/**/*.test.ts", "apps/*/src/**/*.test.ts"],
+          include: [
+            "packages/*/src/**/*.test.ts",
+            "apps/*/src/**/*.test.ts",
+            "infra/setup/*.test.ts",
+            "test/bench/*.test.ts",
+          ],
         },
       },
       {
         test: {
           name: "integration",
           include: ["test/**/*.test.ts"],
+          exclude: ["test/bench/*.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,

@@ -1,0 +1,113 @@
+/** What has to be reached: by our own figure, or by its ratio to the peer's. */
+export interface Target {
+  readonly of: "ours" | "ratio";
+  /** The largest figure that reaches it; for what gets better as it gets smaller. */
+  readonly atMost?: number;
+  /** The smallest figure that reaches it; for what gets better as it gets larger. */
+  readonly atLeast?: number;
+}
+
+/** One piece of work, measured on ours and on the peer in the same run. */
+export interface Measurement {
+  /** What was done, short enough for a table. */
+  readonly work: string;
+  /** Of both figures. */
+  readonly unit: "ms" | "s" | "MiB" | "MiB/s" | "requests" | "messages/s" | "sessions";
+  /** Null when it could not be measured. */
+  readonly ours: number | null;
+  /** Null when it could not be measured, or where there is no peer. */
+  readonly peer: number | null;
+  /** The peer's full command, as one can type it. */
+  readonly peerCommand?: string;
+  readonly target?: Target;
+  /** Why a figure is missing. */
+  readonly failure?: string;
+}
+
+/** A measurement and what it means; the first six are the interface of `npm run bench -- NAME --json`. */
+export interface Row {
+  readonly work: string;
+  readonly ours: number | null;
+  readonly peer: number | null;
+  /** Ours through the peer's, null where one is missing. */
+  readonly ratio: number | null;
+  /** For instance `ratio <= 2`, null where nothing has to be reached. */
+  readonly target: string | null;
+  /** Null where there is no target; a figure that is missing never reaches one. */
+  readonly reached: boolean | null;
+  readonly unit: Measurement["unit"];
+  readonly peerCommand: string | null;
+  readonly failure: string | null;
+}
+
+/**
+ * A module `test/bench/NAME.ts` exports one as `benchmark`. It ends what it starts, also when its
+ * consumer stops early.
+ */
+export type Benchmark = () => AsyncIterable<Measurement>;
+
+export function rowOf(measurement: Measurement): Row {
+  const { work, unit, ours, peer, target } = measurement;
+  const ratio = ours === null || peer === null || peer === 0 ? null : ours / peer;
+  return {
+    work,
+    ours,
+    peer,
+    ratio,
+    target: target === undefined ? null : describe(target),
+    reached: target === undefined ? null : isReached(target, target.of === "ours" ? ours : ratio),
+    unit,
+    peerCommand: measurement.peerCommand ?? null,
+    failure: measurement.failure ?? null,
+  };
+}
+
+/** Rows as a table, with failures and the peers' commands below. */
+export function formatTable(rows: readonly Row[]): string {
+  const cells = [
+    ["work", "ours", "peer", "ratio", "target", "reached"],
+    ...rows.map((row) => [
+      row.work,
+      figure(row.ours, row.unit),
+      figure(row.peer, row.unit),
+      row.ratio === null ? "-" : row.ratio.toFixed(2),
+      row.target ?? "-",
+      row.reached === null ? "-" : row.reached ? "yes" : "NO",
+    ]),
+  ];
+  const widths =
+    cells[0]?.map((_, column) => Math.max(...cells.map((line) => line[column]?.length ?? 0))) ?? [];
+  const table = cells.map((line) =>
+    line
+      .map((cell, column) =>
+        isText(column) ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+      )
+      .join("  ")
+      .trimEnd(),
+  );
+  const failures = rows
+    .filter((row) => row.failure !== null)
+    .map((row) => `not measured: ${row.work}: ${row.failure}`);
+  const commands = new Set(rows.map((row) => row.peerCommand).filter((command) => command !== null));
+  return [...table, ...failures, ...[...commands].map((command) => `peer: ${command}`)].join("\n");
+}
+
+function describe(target: Target): string {
+  const bounds = [
+    ...(target.atMost === undefined ? [] : [`${target.of} <= ${target.atMost}`]),
+    ...(target.atLeast === undefined ? [] : [`${target.of} >= ${target.atLeast}`]),
+  ];
+  return bounds.join(", ");
+}
+
+function isReached(target: Target, value: number | null): boolean {
+  return value !== null && value <= (target.atMost ?? Infinity) && value >= (target.atLeast ?? -Infinity);
+}
+
+function figure(value: number | null, unit: Row["unit"]): string {
+  return value === null ? "-" : `${value >= 100 ? value.toFixed(0) : value.toPrecision(3)} ${unit}`;
+}
+
+function isText(column: number): boolean {
+  return column === 0 || column > 3;
+}
