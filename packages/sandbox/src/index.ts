@@ -1,4 +1,6 @@
 export { type BoundLinesOptions, boundLines } from "./bound-lines.ts";
+export { BwrapRuntime, type BwrapRuntimeOptions } from "./bwrap/bwrap-runtime.ts";
+export type { CgroupAbilities, CgroupTree, SandboxCgroup } from "./bwrap/cgroup.ts";
 export { DockerRuntime, type DockerRuntimeOptions } from "./docker/docker-runtime.ts";
 export {
   EngineCallError,
