@@ -1,6 +1,7 @@
-import { mkdir, readdir, rmdir, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { mkdir, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import Dockerode from "dockerode";
+import { removeControlGroups } from "./control-groups.ts";
 import { requireProgram } from "./debian-packages.ts";
 import { launch } from "./launch.ts";
 import { unmountBelow } from "./mounts.ts";
@@ -49,7 +50,7 @@ export async function startDocker(options: PrivateServiceOptions): Promise<Docke
   const { directory, signal } = options;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const socket = join(directory, "docker.sock");
-  const controlGroup = `longshore-${process.pid}-${basename(directory)}-${Date.now().toString(36)}`;
+  const controlGroup = `${basename(dirname(directory))}-${basename(directory)}`;
   const configurationFile = join(directory, "daemon.json");
   await writeFile(configurationFile, JSON.stringify(engineConfiguration(directory, controlGroup)));
   const client = new Dockerode({ socketPath: socket });
@@ -115,7 +116,7 @@ function engineConfiguration(directory: string, controlGroup: string): object {
 }
 
 async function stopEngine(engine: ServiceProcess, socket: string): Promise<void> {
-  // A suspended engine can't end.
+  // A suspended engine would not answer.
   await engine.signal("SIGCONT");
   await removeContainers(socket).catch(() => {
     // The engine does not answer: what it leaves is ended by `removeTraces`.
@@ -152,13 +153,4 @@ async function removeContainers(socket: string): Promise<void> {
   const client = new Dockerode({ socketPath: socket, timeout: removalTimeoutMs });
   const containers = await client.listContainers({ all: true });
   await Promise.all(containers.map(({ Id }) => client.getContainer(Id).remove({ force: true, v: true })));
-}
-
-/** Version 1 has a hierarchy for each controller, version 2 only one. */
-async function removeControlGroups(name: string): Promise<void> {
-  const root = "/sys/fs/cgroup";
-  const hierarchies = (await readdir(root, { withFileTypes: true })).filter((entry) => entry.isDirectory());
-  for (const base of [root, ...hierarchies.map((entry) => join(root, entry.name))]) {
-    await rmdir(join(base, name)).catch(() => capture(asRoot(["rmdir", join(base, name)])));
-  }
 }

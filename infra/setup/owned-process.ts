@@ -130,6 +130,8 @@ export class OwnedProcess {
       return;
     }
     await this.signal("SIGTERM");
+    // A suspended process gets it when it goes on.
+    await this.signal("SIGCONT");
     const timer = new AbortController();
     const inTime = await Promise.race([
       this.exited.then(() => true),

@@ -1,6 +1,7 @@
 import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { removeControlGroups } from "./control-groups.ts";
 import { unmountBelow } from "./mounts.ts";
 import { asRoot, isRoot } from "./privilege.ts";
 import { processStartTime } from "./process-table.ts";
@@ -61,6 +62,8 @@ async function removeAbandoned(): Promise<void> {
 
 async function removeTree(path: string): Promise<void> {
   await unmountBelow(path);
+  // An engine below it names its control groups after it.
+  await removeControlGroups(basename(path));
   if (isRoot()) {
     await rm(path, { recursive: true, force: true });
   } else {
