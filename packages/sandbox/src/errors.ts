@@ -124,3 +124,27 @@ export class OutputLimitError extends LongshoreError {
     this.limitBytes = limitBytes;
   }
 }
+
+/** Another process announces itself under the worker's id. Ids must be new for each start of a worker. */
+export class WorkerIdTakenError extends LongshoreError {
+  readonly workerId: string;
+
+  constructor(workerId: string) {
+    super("WORKER_ID_TAKEN", `a live worker of this host already has the id ${JSON.stringify(workerId)}`);
+    this.workerId = workerId;
+  }
+}
+
+/** Every user of the range belongs to a place already; more places than users, or claims that nobody reaped. */
+export class SandboxUsersExhaustedError extends LongshoreError {
+  readonly firstUid: number;
+  readonly count: number;
+
+  constructor(firstUid: number, count: number) {
+    super("SANDBOX_USERS_EXHAUSTED", `all ${count} sandbox users from uid ${firstUid} are taken`, {
+      retryable: true,
+    });
+    this.firstUid = firstUid;
+    this.count = count;
+  }
+}

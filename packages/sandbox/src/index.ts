@@ -13,7 +13,10 @@ export {
   SandboxSpecError,
   SandboxStartError,
   SandboxStuckError,
+  SandboxUsersExhaustedError,
+  WorkerIdTakenError,
 } from "./errors.ts";
+export { Reaper, type ReaperOptions, type ReaperReport } from "./reaper.ts";
 export type {
   IsLive,
   ReapFailure,
@@ -27,3 +30,6 @@ export type {
   SandboxSpec,
   SandboxUser,
 } from "./sandbox.ts";
+export { SandboxUsers, type SandboxUsersOptions } from "./sandbox-users.ts";
+export { Slots } from "./slots.ts";
+export { WorkerPresence } from "./worker-presence.ts";

@@ -1,0 +1,38 @@
+import { join } from "node:path";
+import { SandboxSpecError } from "./errors.ts";
+import { isSafeName } from "./validate-spec.ts";
+
+/** The fleet's and its root's mode: sandbox users may pass and list nothing. */
+export const PASSABLE_MODE = 0o711;
+
+/**
+ * Paths below a fleet's run directory on a host:
+ *
+ *     workers/<worker id>/presence.sock   tells whether the worker lives
+ *     workers/<worker id>/sandboxes/      labels of its bubblewrap sandboxes
+ *     workers/<worker id>/slots/<nonce>/  the session directory of an activation
+ *     users/<uid>                         whose place a user id is
+ *     bwrap/                              the seccomp filter
+ */
+export function workersDirectory(runDirectory: string): string {
+  return join(runDirectory, "workers");
+}
+
+/** @throws SandboxSpecError when the id can't be part of a path */
+export function workerDirectory(runDirectory: string, workerId: string): string {
+  if (!isSafeName(workerId, 128)) {
+    throw new SandboxSpecError(
+      "workerId",
+      `letters, digits, _ . and -, at most 128, not ${JSON.stringify(workerId)}`,
+    );
+  }
+  return join(workersDirectory(runDirectory), workerId);
+}
+
+export function slotsDirectory(runDirectory: string, workerId: string): string {
+  return join(workerDirectory(runDirectory, workerId), "slots");
+}
+
+export function usersDirectory(runDirectory: string): string {
+  return join(runDirectory, "users");
+}

@@ -1,0 +1,88 @@
+import { chmod, chown, mkdir, readdir, rename } from "node:fs/promises";
+import { join } from "node:path";
+import { errnoOf, PathExistsError, SessionTree } from "@longshore/shared";
+import { SandboxSpecError } from "./errors.ts";
+import { PASSABLE_MODE, slotsDirectory } from "./run-directory.ts";
+import type { SandboxUser } from "./sandbox.ts";
+import { isSafeName } from "./validate-spec.ts";
+
+const SESSION_DIRECTORIES = ["workspace", "home", "inbox", "outbox"];
+const PRIVATE_MODE = 0o700;
+const REMOVING = ".removing-";
+
+/**
+ * The slots of one worker: the directories that are mounted into sandboxes as `/session`, one an
+ * activation, named by its nonce.
+ */
+export class Slots {
+  readonly #directory: string;
+
+  constructor(runDirectory: string, workerId: string) {
+    this.#directory = slotsDirectory(runDirectory, workerId);
+  }
+
+  path(nonce: string): string {
+    if (!isSafeName(nonce, 64)) throw new SandboxSpecError("nonce", "letters, digits, _ . and -, at most 64");
+    return join(this.#directory, nonce);
+  }
+
+  /**
+   * Makes a slot with the session's four directories, for its owner alone. What is there already (a
+   * session that was hydrated first) is left as it is.
+   * @returns its path
+   */
+  async create(nonce: string, owner: SandboxUser): Promise<string> {
+    const path = this.path(nonce);
+    await mkdir(this.#directory, { recursive: true, mode: PASSABLE_MODE });
+    await chmod(this.#directory, PASSABLE_MODE);
+    try {
+      await mkdir(path, { mode: PRIVATE_MODE });
+      await chown(path, owner.uid, owner.gid);
+    } catch (error) {
+      if (errnoOf(error) !== "EEXIST") throw error;
+    }
+    using tree = SessionTree.open(path);
+    for (const name of SESSION_DIRECTORIES) {
+      try {
+        await tree.makeDirectory(name, { mode: PRIVATE_MODE, owner });
+      } catch (error) {
+        if (!(error instanceof PathExistsError)) throw error;
+      }
+    }
+    return path;
+  }
+
+  /**
+   * Removes a slot with all that is in it, following no link, also while somebody still writes there. It
+   * is out of the way at once; a removal that is cut off is finished by the reaper. Nothing to do if it is
+   * gone.
+   */
+  async remove(nonce: string): Promise<void> {
+    const path = this.path(nonce);
+    try {
+      await rename(path, join(this.#directory, `${REMOVING}${nonce}`));
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") throw error;
+    }
+    await removeSlotEntry(this.#directory, `${REMOVING}${nonce}`);
+  }
+}
+
+/** Removes entries of a worker's slots: all of them, or those only whose removal was cut off. */
+export async function removeSlots(directory: string, which: "all" | "cut-off"): Promise<number> {
+  let names: string[];
+  try {
+    names = await readdir(directory);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return 0;
+    throw error;
+  }
+  const chosen = names.filter((name) => which === "all" || name.startsWith(REMOVING));
+  for (const name of chosen) await removeSlotEntry(directory, name);
+  return chosen.length;
+}
+
+async function removeSlotEntry(directory: string, name: string): Promise<void> {
+  using tree = SessionTree.open(directory);
+  await tree.remove(name, { recursive: true, missingOk: true });
+}
