@@ -14,7 +14,7 @@ if (!isInstalled()) {
   console.error("longshore: installing npm packages");
   const { status } = spawnSync(
     "npm",
-    ["ci", "--prefer-offline", "--no-audit", "--no-fund", "--loglevel=error"],
+    ["ci", "--no-audit", "--no-fund", "--loglevel=error"],
     {
       cwd: root,
       stdio: ["ignore", process.stderr, process.stderr],

@@ -1,0 +1,21 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { repositoryRoot } from "./paths.ts";
+
+interface LockFile {
+  readonly packages: Readonly<Record<string, { readonly optionalDependencies?: Readonly<Record<string, string>> }>>;
+}
+
+// `npm install` leaves packages for other machines out when it can't get them, and `npm ci` then refuses the
+// lock file on every machine. A version of the tool whose packages are all to be had is the way out.
+it("the lock file holds the packages for every platform", async () => {
+  const text = await readFile(join(repositoryRoot, "package-lock.json"), "utf8");
+  const { packages } = JSON.parse(text) as LockFile;
+  const missing = Object.entries(packages).flatMap(([path, entry]) =>
+    Object.keys(entry.optionalDependencies ?? {}).filter(
+      (name) => !(`node_modules/${name}` in packages) && !(`${path}/node_modules/${name}` in packages),
+    ),
+  );
+  expect(missing).toEqual([]);
+});
