@@ -124,7 +124,7 @@ async function provideRootfs(materials: Promise<DebianBase>, place: Place): Prom
 }
 
 /** The engine to use instead of a private one, or null. */
-async function namedEngine(given: NodeJS.ProcessEnv): Promise<string | null> {
+export async function namedEngine(given: NodeJS.ProcessEnv): Promise<string | null> {
   const url = given.DOCKER_HOST ?? systemEngine;
   try {
     await engineAt(url).ping();

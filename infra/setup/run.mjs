@@ -12,14 +12,10 @@ const node = join(root, "node_modules/node/bin/node");
 
 if (!isInstalled()) {
   console.error("longshore: installing npm packages");
-  const { status } = spawnSync(
-    "npm",
-    ["ci", "--no-audit", "--no-fund", "--loglevel=error"],
-    {
-      cwd: root,
-      stdio: ["ignore", process.stderr, process.stderr],
-    },
-  );
+  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: root,
+    stdio: ["ignore", process.stderr, process.stderr],
+  });
   if (status !== 0 || !isInstalled()) {
     console.error("longshore: `npm ci` did not install all packages; its output above says why");
     process.exit(1);
