@@ -1,3 +1,4 @@
+export { type ClientEnvironment, readClientEnvironment } from "./client-environment.ts";
 export { type Clock, systemClock } from "./clock.ts";
 export {
   type Artifact,
@@ -133,6 +134,7 @@ export {
   splitTreePath,
   type TreePath,
 } from "./session-tree-paths.ts";
+export { removeTree } from "./session-tree-remove.ts";
 export { shutdownSignal } from "./shutdown.ts";
 export { duration, size } from "./units.ts";
 export { openReplyWakes, openTurnWakes, type ReplyWake, type TurnWake, type WakeQueue } from "./wake.ts";

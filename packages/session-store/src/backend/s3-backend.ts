@@ -1,0 +1,396 @@
+import { createHash } from "node:crypto";
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import { Readable } from "node:stream";
+import {
+  DeleteObjectsCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+  type S3ClientConfig,
+  type ServerSideEncryption,
+} from "@aws-sdk/client-s3";
+import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
+import { NodeHttpHandler } from "@smithy/node-http-handler";
+import {
+  AmbiguousPutError,
+  CorruptObjectError,
+  ObjectNotFoundError,
+  StoreAccessDeniedError,
+  StoreRequestRefusedError,
+  StoreUnavailableError,
+} from "../errors.ts";
+import { DEFAULT_RETRY, type RetryPolicy, retrying } from "../retry.ts";
+import {
+  type Backend,
+  type BackendOperation,
+  type Content,
+  contentSize,
+  type GetOptions,
+  type Listing,
+  type ListOptions,
+  type ObjectInfo,
+  type PresignOptions,
+  type PutOptions,
+  type PutOutcome,
+  type RequestObserver,
+  type RequestOutcome,
+} from "./backend.ts";
+
+export interface S3BackendOptions {
+  /** Address of the server. @default Amazon's, by region */
+  readonly endpoint?: string | undefined;
+  /** `https://server/bucket/key` instead of `https://bucket.server/key`. @default false */
+  readonly forcePathStyle?: boolean | undefined;
+  /** @default the SDK's own search (AWS_REGION, profile) */
+  readonly region?: string | undefined;
+  /** @default the SDK's own search (AWS_*, profile, instance role), renewed before they expire */
+  readonly credentials?: S3ClientConfig["credentials"] | undefined;
+  /** Certificate authority in PEM for a server with a certificate of one's own. @default Node's */
+  readonly certificateAuthority?: string | undefined;
+  /** Asked of the server for every object that is put. @default the bucket's own setting */
+  readonly serverSideEncryption?:
+    | { readonly algorithm: ServerSideEncryption; readonly keyId?: string }
+    | undefined;
+  /** Connections at once. More wait. @default 64 */
+  readonly connections?: number | undefined;
+  /** Longest time for a request and its answer in ms, to which 1 ms per KiB of content is added. @default 20,000 */
+  readonly timeoutMs?: number | undefined;
+  /** For reads, lists and deletes. @default DEFAULT_RETRY */
+  readonly retry?: RetryPolicy | undefined;
+  readonly onRequest?: RequestObserver | undefined;
+  readonly random?: (() => number) | undefined;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+const LIST_LIMIT = 1000;
+const DELETE_LIMIT = 1000;
+
+/**
+ * Objects of a bucket of Amazon S3 or of a server that speaks its API.
+ *
+ * The SDK's own retries are off: a conditional put that it repeats after a lost answer meets its own object and says
+ * that somebody else won. Its checksums are off where the protocol does not require them, because they make it send
+ * bodies without a length, in chunks with trailers, which several servers refuse.
+ */
+export class S3Backend implements Backend {
+  readonly url: string;
+  readonly #bucket: string;
+  readonly #prefix: string;
+  readonly #client: S3Client;
+  readonly #timeoutMs: number;
+  readonly #retry: RetryPolicy;
+  readonly #random: () => number;
+  readonly #onRequest: RequestObserver;
+  readonly #encryption: S3BackendOptions["serverSideEncryption"];
+
+  /** @param prefix without slashes at its ends; empty for the whole bucket */
+  constructor(bucket: string, prefix: string, options: S3BackendOptions = {}) {
+    this.url = `s3://${bucket}${prefix === "" ? "" : `/${prefix}`}`;
+    this.#bucket = bucket;
+    this.#prefix = prefix === "" ? "" : `${prefix}/`;
+    this.#timeoutMs = options.timeoutMs ?? 20_000;
+    this.#retry = options.retry ?? DEFAULT_RETRY;
+    this.#random = options.random ?? Math.random;
+    this.#onRequest = options.onRequest ?? (() => undefined);
+    this.#encryption = options.serverSideEncryption;
+    const agent = { keepAlive: true, maxSockets: options.connections ?? 64 };
+    this.#client = new S3Client({
+      maxAttempts: 1,
+      requestChecksumCalculation: "WHEN_REQUIRED",
+      responseChecksumValidation: "WHEN_REQUIRED",
+      forcePathStyle: options.forcePathStyle ?? false,
+      ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+      ...(options.region === undefined ? {} : { region: options.region }),
+      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+      requestHandler: new NodeHttpHandler({
+        connectionTimeout: CONNECT_TIMEOUT_MS,
+        httpAgent: new HttpAgent(agent),
+        httpsAgent: new HttpsAgent(
+          options.certificateAuthority === undefined ? agent : { ...agent, ca: options.certificateAuthority },
+        ),
+      }),
+    });
+    this.#client.middlewareStack.add(
+      (next) => async (args) => {
+        const result = await next(args);
+        const { response } = result;
+        if (isWithHeaders(response) && result.output)
+          Object.assign(result.output.$metadata, { date: response.headers.date });
+        return result;
+      },
+      { step: "deserialize", priority: "high", name: "longshoreStoreTime" },
+    );
+  }
+
+  get(key: string, options: GetOptions = {}): Promise<Buffer> {
+    const { range } = options;
+    if (range !== undefined && range.end <= range.start) return Promise.resolve(Buffer.alloc(0));
+    const expected = range === undefined ? 0 : range.end - range.start;
+    return this.#retried("get", key, expected, options.signal, async (signal, count) => {
+      const answer = await this.#client.send(
+        new GetObjectCommand({
+          Bucket: this.#bucket,
+          Key: this.#prefix + key,
+          ...(range === undefined ? {} : { Range: `bytes=${range.start}-${range.end - 1}` }),
+        }),
+        { abortSignal: signal },
+      );
+      const { Body: body, ContentLength: length } = answer;
+      if (!(body instanceof Readable) || length === undefined)
+        throw new Error("the answer has no body or no length");
+      // A server that ignores Range gives the whole object, which may be anything long.
+      if (range !== undefined && length > expected) {
+        body.destroy();
+        throw new StoreRequestRefusedError(
+          "get",
+          key,
+          new Error(`${length} bytes were given for ${expected}`),
+        );
+      }
+      const bytes = await readBody(body, length, signal);
+      count.received = bytes.length;
+      if (range !== undefined && length < expected) {
+        throw new CorruptObjectError(
+          key,
+          `ends after ${range.start + length} bytes, ${range.end} are needed`,
+        );
+      }
+      return bytes;
+    });
+  }
+
+  async putIfAbsent(key: string, content: Content, options: PutOptions = {}): Promise<PutOutcome> {
+    const size = contentSize(content);
+    // The SDK would hash the content itself, in JavaScript and, for a source, not at all.
+    const hash = Buffer.isBuffer(content)
+      ? createHash("sha256").update(content).digest("hex")
+      : "UNSIGNED-PAYLOAD";
+    const command = new PutObjectCommand({
+      Bucket: this.#bucket,
+      Key: this.#prefix + key,
+      Body: Buffer.isBuffer(content) ? content : Readable.from(content.open(), { objectMode: false }),
+      ContentLength: size,
+      IfNoneMatch: "*",
+      ...(options.contentType === undefined ? {} : { ContentType: options.contentType }),
+      ...(this.#encryption === undefined ? {} : { ServerSideEncryption: this.#encryption.algorithm }),
+      ...(this.#encryption?.keyId === undefined ? {} : { SSEKMSKeyId: this.#encryption.keyId }),
+    });
+    command.middlewareStack.add(
+      (next) => (args) => {
+        if (isWithHeaders(args.request)) args.request.headers["x-amz-content-sha256"] = hash;
+        return next(args);
+      },
+      { step: "build", name: "longshorePayloadHash" },
+    );
+    return await this.#once("put", key, size, options.signal, async (signal, count) => {
+      count.sent = size;
+      try {
+        await this.#client.send(command, { abortSignal: signal });
+        return "created" as const;
+      } catch (error) {
+        if (statusOf(error) === 412) return "exists" as const;
+        throw error;
+      }
+    });
+  }
+
+  list(prefix: string, options: ListOptions = {}): Promise<Listing> {
+    return this.#retried("list", prefix, 0, options.signal, async (signal) => {
+      const answer = await this.#client.send(
+        new ListObjectsV2Command({
+          Bucket: this.#bucket,
+          Prefix: this.#prefix + prefix,
+          MaxKeys: Math.min(options.limit ?? LIST_LIMIT, LIST_LIMIT),
+          ...(options.startAfter === undefined ? {} : { StartAfter: this.#prefix + options.startAfter }),
+          ...(options.grouped === true ? { Delimiter: "/" } : {}),
+        }),
+        { abortSignal: signal },
+      );
+      return {
+        objects: (answer.Contents ?? []).map((object) => ({
+          key: (object.Key ?? "").slice(this.#prefix.length),
+          sizeBytes: object.Size ?? 0,
+          modifiedMs: object.LastModified?.getTime() ?? 0,
+        })),
+        groups: (answer.CommonPrefixes ?? []).map((group) => (group.Prefix ?? "").slice(this.#prefix.length)),
+        more: answer.IsTruncated ?? false,
+        storeTimeMs: storeTimeOf(answer.$metadata),
+      };
+    });
+  }
+
+  async delete(keys: readonly string[], options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    for (let start = 0; start < keys.length; start += DELETE_LIMIT) {
+      const batch = keys.slice(start, start + DELETE_LIMIT);
+      await this.#retried("delete", batch[0] ?? "", 0, options.signal, async (signal) => {
+        const answer = await this.#client.send(
+          new DeleteObjectsCommand({
+            Bucket: this.#bucket,
+            Delete: { Objects: batch.map((key) => ({ Key: this.#prefix + key })), Quiet: true },
+          }),
+          { abortSignal: signal },
+        );
+        const failed = answer.Errors?.[0];
+        if (failed !== undefined) throw new Error(`${failed.Key}: ${failed.Code} ${failed.Message}`);
+      });
+    }
+  }
+
+  head(key: string, options: { readonly signal?: AbortSignal } = {}): Promise<ObjectInfo | undefined> {
+    return this.#retried("head", key, 0, options.signal, async (signal) => {
+      const answer = await this.#client.send(
+        new HeadObjectCommand({ Bucket: this.#bucket, Key: this.#prefix + key }),
+        { abortSignal: signal },
+      );
+      return { sizeBytes: answer.ContentLength ?? 0, modifiedMs: answer.LastModified?.getTime() ?? 0 };
+    }).catch((error: unknown) => {
+      if (error instanceof ObjectNotFoundError) return undefined;
+      throw error;
+    });
+  }
+
+  presignGet(key: string, options: PresignOptions): Promise<string> {
+    return getSignedUrl(
+      this.#client,
+      new GetObjectCommand({
+        Bucket: this.#bucket,
+        Key: this.#prefix + key,
+        ...(options.contentType === undefined ? {} : { ResponseContentType: options.contentType }),
+        ...(options.contentDisposition === undefined
+          ? {}
+          : { ResponseContentDisposition: options.contentDisposition }),
+      }),
+      { expiresIn: options.expiresSeconds },
+    );
+  }
+
+  close(): void {
+    this.#client.destroy();
+  }
+
+  #retried<T>(
+    operation: BackendOperation,
+    key: string,
+    size: number,
+    signal: AbortSignal | undefined,
+    run: (signal: AbortSignal, count: RequestCount) => Promise<T>,
+  ): Promise<T> {
+    return retrying(
+      () => this.#once(operation, key, size, signal, run),
+      (error) => error instanceof StoreUnavailableError,
+      this.#retry,
+      this.#random,
+      signal,
+    );
+  }
+
+  /** Sends one request under a deadline, tells the observer, and gives errors the class a caller can act on. */
+  async #once<T>(
+    operation: BackendOperation,
+    key: string,
+    size: number,
+    signal: AbortSignal | undefined,
+    run: (signal: AbortSignal, count: RequestCount) => Promise<T>,
+  ): Promise<T> {
+    signal?.throwIfAborted();
+    const count: RequestCount = { sent: 0, received: 0 };
+    const deadline = AbortSignal.timeout(this.#timeoutMs + Math.ceil(size / 1024));
+    try {
+      const result = await run(signal === undefined ? deadline : AbortSignal.any([signal, deadline]), count);
+      this.#onRequest(operation, result === "exists" ? "exists" : "ok", count.sent, count.received);
+      return result;
+    } catch (error) {
+      const outcome = signal?.aborted === true ? "aborted" : outcomeOf(error);
+      this.#onRequest(operation, outcome, count.sent, count.received);
+      signal?.throwIfAborted();
+      if (error instanceof StoreRequestRefusedError) throw error;
+      switch (outcome) {
+        case "not_found":
+          throw new ObjectNotFoundError(key, error);
+        case "denied":
+          throw new StoreAccessDeniedError(operation, key, error);
+        case "refused":
+          throw new StoreRequestRefusedError(operation, key, error);
+        default: {
+          const cause = deadline.aborted ? new Error("no answer in time", { cause: error }) : error;
+          throw operation === "put"
+            ? new AmbiguousPutError(key, cause)
+            : new StoreUnavailableError(operation, key, cause);
+        }
+      }
+    }
+  }
+}
+
+interface RequestCount {
+  sent: number;
+  received: number;
+}
+
+/**
+ * 4xx but 408, 409 and 429 will be the same next time. Everything else may succeed: 5xx, and what never was an HTTP
+ * answer (reset, refused, time-out, a body that ended early).
+ */
+function outcomeOf(error: unknown): RequestOutcome {
+  if (error instanceof StoreRequestRefusedError) return "refused";
+  const status = statusOf(error);
+  const name = error instanceof Error ? error.name : "";
+  if (name === "CredentialsProviderError") return "denied";
+  if (status === 404) return name === "NoSuchBucket" ? "refused" : "not_found";
+  // The clock of the store or ours is off, or the credentials expired under us: both pass with the next signature.
+  if (name === "RequestTimeTooSkewed" || name === "ExpiredToken" || name === "RequestTimeout")
+    return "retryable";
+  if (status === 401 || status === 403) return "denied";
+  if (
+    status !== undefined &&
+    status >= 400 &&
+    status < 500 &&
+    status !== 408 &&
+    status !== 409 &&
+    status !== 429
+  ) {
+    return "refused";
+  }
+  return "retryable";
+}
+
+function statusOf(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !("$metadata" in error)) return undefined;
+  const { $metadata: metadata } = error;
+  if (typeof metadata !== "object" || metadata === null || !("httpStatusCode" in metadata)) return undefined;
+  return typeof metadata.httpStatusCode === "number" ? metadata.httpStatusCode : undefined;
+}
+
+function isWithHeaders(value: unknown): value is { headers: Record<string, string> } {
+  return typeof value === "object" && value !== null && "headers" in value;
+}
+
+function storeTimeOf(metadata: object): number {
+  const date =
+    "date" in metadata && typeof metadata.date === "string" ? Date.parse(metadata.date) : Number.NaN;
+  return Number.isNaN(date) ? Date.now() : date;
+}
+
+/** Reads a body of known length; a shorter one is an error, not a short result. */
+async function readBody(body: Readable, length: number, signal: AbortSignal): Promise<Buffer> {
+  // Not out of Node's pool: its memory is handed to a thread as it is.
+  const bytes = Buffer.allocUnsafeSlow(length);
+  const abort = () => body.destroy(new Error("aborted while reading the body"));
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    let done = 0;
+    for await (const part of body as AsyncIterable<Buffer>) {
+      if (done + part.length > length)
+        throw new Error(`the body is longer than the ${length} bytes announced`);
+      part.copy(bytes, done);
+      done += part.length;
+    }
+    if (done !== length) throw new Error(`the body ended after ${done} of ${length} bytes`);
+    return bytes;
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}

@@ -1,0 +1,77 @@
+import type { BytePath } from "./byte-path.ts";
+
+/** An object that holds frames: a pack by its hash, or the inline part of a commit record. */
+export type FrameSource =
+  | { readonly kind: "pack" /** SHA-256 of the pack, lower-case hexadecimal. */; readonly id: string }
+  | { readonly kind: "log"; readonly generation: number };
+
+/** A zstd frame: where it lies, and what it unpacks to. */
+export interface Frame {
+  readonly source: FrameSource;
+  /** First byte in the source. In a commit record it counts from the beginning of its inline part. */
+  readonly offset: number;
+  /** Packed bytes. */
+  readonly length: number;
+  /** Unpacked bytes. */
+  readonly plainLength: number;
+}
+
+/** A piece of a file's content. */
+export interface Chunk {
+  /** SHA-256 of the plain bytes, as a string of 32 bytes (Latin-1): half the memory of a Buffer, and can be a key. */
+  readonly hash: string;
+  readonly frame: Frame;
+  /** First byte in the unpacked frame. */
+  readonly offset: number;
+  readonly length: number;
+}
+
+interface EntryBase {
+  readonly path: BytePath;
+  /** Permission bits, without set-id and sticky bits. */
+  readonly mode: number;
+  /** Modification time: seconds since 1970, may be negative, and nanoseconds from 0 to 999,999,999 after it. */
+  readonly mtimeSeconds: number;
+  readonly mtimeNanoseconds: number;
+}
+
+export interface FileEntry extends EntryBase {
+  readonly type: "file";
+  readonly size: number;
+  readonly chunks: readonly Chunk[];
+}
+
+export interface DirectoryEntry extends EntryBase {
+  readonly type: "directory";
+}
+
+export interface LinkEntry extends EntryBase {
+  readonly type: "link";
+  /** Where it points, in bytes; followed by nobody here. */
+  readonly target: BytePath;
+}
+
+/** What a file table says of one path. */
+export type TableEntry = FileEntry | DirectoryEntry | LinkEntry;
+
+/** The difference between two tables. */
+export interface TableDelta {
+  /** Entries that are new or changed. */
+  readonly set: readonly TableEntry[];
+  /** Paths that are gone. A directory's contents are named one by one. */
+  readonly removed: readonly BytePath[];
+}
+
+/** Whether an entry, as far as a restore can tell, is the same as another. */
+export function sameEntry(a: TableEntry, b: TableEntry): boolean {
+  if (a.type !== b.type || a.mode !== b.mode) return false;
+  if (a.mtimeSeconds !== b.mtimeSeconds || a.mtimeNanoseconds !== b.mtimeNanoseconds) return false;
+  if (a.type === "file" && b.type === "file") return sameContent(a, b);
+  return a.type !== "link" || b.type !== "link" || a.target === b.target;
+}
+
+/** Whether two files have the same bytes. */
+export function sameContent(a: FileEntry, b: FileEntry): boolean {
+  if (a.size !== b.size || a.chunks.length !== b.chunks.length) return false;
+  return a.chunks.every((chunk, index) => chunk.hash === b.chunks[index]?.hash);
+}

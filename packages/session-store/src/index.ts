@@ -1,0 +1,59 @@
+export type {
+  Backend,
+  BackendOperation,
+  ByteRange,
+  Content,
+  ContentSource,
+  ObjectInfo,
+  PresignOptions,
+  PutOutcome,
+  RequestObserver,
+  RequestOutcome,
+} from "./backend/backend.ts";
+export { type BackendOptions, openBackend } from "./backend/open-backend.ts";
+export type { CommitResult } from "./commit-log.ts";
+export {
+  AmbiguousPutError,
+  BadStoreNameError,
+  BadStoreUrlError,
+  CommitUnsettledError,
+  CorruptObjectError,
+  DirectoryNotEmptyError,
+  EpochRegressedError,
+  FormatTooNewError,
+  GenerationNotFoundError,
+  ObjectNotFoundError,
+  QuotaExceededError,
+  type QuotaName,
+  StaleMirrorError,
+  StoreAccessDeniedError,
+  StoreNotConditionalError,
+  StoreRequestRefusedError,
+  StoreUnavailableError,
+  WorkingCopyUnusableError,
+} from "./errors.ts";
+export { type BytePath, bytesOfPath, pathOf, textOfPath } from "./format/byte-path.ts";
+export {
+  type Commit,
+  type CommitKind,
+  type CommitMeta,
+  commitKinds,
+  type JsonObject,
+  type JsonValue,
+} from "./format/commit.ts";
+export type { FileTable } from "./format/file-table.ts";
+export type { DirectoryEntry, FileEntry, LinkEntry, TableEntry } from "./format/table-entry.ts";
+export type { DirectoryRef, SessionRef, VolumeRef } from "./keys.ts";
+export type { Mirror, MirrorOptions } from "./mirror.ts";
+export type { StoredObject } from "./plain-objects.ts";
+export {
+  type ArtifactLinkOptions,
+  type HydrateOptions,
+  type OpenedFile,
+  SessionStore,
+  type SessionStoreOptions,
+  type StoredInbound,
+} from "./session-store.ts";
+export type { LeftOut, Quota } from "./tree/scan.ts";
+export type { Owner } from "./tree/write-frames.ts";
+export type { WorkingCopy } from "./working-copy.ts";

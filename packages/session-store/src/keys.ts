@@ -1,0 +1,90 @@
+import { BadStoreNameError, CorruptObjectError } from "./errors.ts";
+
+/** A session of a tenant. */
+export interface SessionRef {
+  readonly tenant: string;
+  readonly sessionId: string;
+}
+
+/** A volume of a tenant: a directory that is stored like a session and outlives them. */
+export interface VolumeRef {
+  readonly tenant: string;
+  /** Any name of up to 255 characters, such as `persistent/ada`; the slash is part of the name. */
+  readonly volume: string;
+}
+
+/** A versioned directory. */
+export type DirectoryRef = SessionRef | VolumeRef;
+
+/** Generations count up to this; keys count down from it, so that one LIST finds the newest. */
+const GENERATION_MAX = 999_999_999_999_999;
+const GENERATION_DIGITS = 15;
+
+const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
+
+/** The prefix of all objects of a directory, with a slash at its end. @throws BadStoreNameError */
+export function directoryPrefix(ref: DirectoryRef): string {
+  const tenant = checkedName("tenant", ref.tenant);
+  if ("sessionId" in ref) return `${tenant}/sessions/${checkedName("session id", ref.sessionId)}/`;
+  return `${tenant}/volumes/${encodedName("volume", ref.volume)}/`;
+}
+
+export function sessionsPrefix(tenant: string): string {
+  return `${checkedName("tenant", tenant)}/sessions/`;
+}
+
+export function logPrefix(ref: DirectoryRef): string {
+  return `${directoryPrefix(ref)}log/`;
+}
+
+/** The key of a commit record. */
+export function logKey(ref: DirectoryRef, generation: number): string {
+  return `${logPrefix(ref)}${String(GENERATION_MAX - generation).padStart(GENERATION_DIGITS, "0")}`;
+}
+
+/** The generation whose record a key names. @throws CorruptObjectError when it is no such key */
+export function generationOfLogKey(key: string): number {
+  const digits = key.slice(key.lastIndexOf("/") + 1);
+  if (!/^\d{15}$/.test(digits)) throw new CorruptObjectError(key, "not the key of a commit record");
+  return GENERATION_MAX - Number(digits);
+}
+
+/** The key of a full table or a rollup, by the name that commit records have for it: `<generation>-<hash>`. */
+export function tableKey(ref: DirectoryRef, name: string): string {
+  return `${directoryPrefix(ref)}table/${name}`;
+}
+
+/** The hash of a table object, which its name ends in. @throws CorruptObjectError */
+export function hashOfTableName(key: string, name: string): string {
+  const match = /^\d+-([0-9a-f]{64})$/.exec(name);
+  if (match?.[1] === undefined) throw new CorruptObjectError(key, "not the name of a table");
+  return match[1];
+}
+
+export function packKey(ref: DirectoryRef, id: string): string {
+  return `${directoryPrefix(ref)}pack/${id}`;
+}
+
+/** The key of an accepted attachment, by the SHA-256 of its content in hexadecimal. */
+export function inboundKey(ref: SessionRef, sha256: string): string {
+  if (!/^[0-9a-f]{64}$/.test(sha256)) throw new BadStoreNameError("hash", sha256);
+  return `${directoryPrefix(ref)}inbound/${sha256}`;
+}
+
+/** The key of an artifact: a file of a reply or a link. */
+export function artifactKey(ref: SessionRef, id: string, name: string): string {
+  const tenant = checkedName("tenant", ref.tenant);
+  const session = checkedName("session id", ref.sessionId);
+  return `${tenant}/artifacts/${session}/${checkedName("artifact id", id)}/${encodedName("artifact name", name)}`;
+}
+
+function checkedName(what: string, name: string): string {
+  if (!NAME.test(name)) throw new BadStoreNameError(what, name);
+  return name;
+}
+
+/** Any name as one part of a key: letters, digits and a few signs stay, all else is percent-encoded, a leading dot too. */
+function encodedName(what: string, name: string): string {
+  if (name === "" || name.length > 255 || !name.isWellFormed()) throw new BadStoreNameError(what, name);
+  return encodeURIComponent(name).replace(/^\./, "%2E");
+}

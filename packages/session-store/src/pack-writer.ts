@@ -1,0 +1,108 @@
+import { createHash } from "node:crypto";
+import { putContent } from "./backend/put-content.ts";
+import { INLINE_BYTES, PACK_BYTES } from "./format/limits.ts";
+import type { Frame, FrameSource } from "./format/table-entry.ts";
+import { type DirectoryRef, packKey } from "./keys.ts";
+import type { StoreContext } from "./store-context.ts";
+import type { PackedFrame } from "./tree/pack-files.ts";
+
+/** Packs on their way to the store at once; each is in memory. */
+const UPLOADS_MAX = 3;
+
+/** A frame that was handed over; `frame` says where it is once its pack is complete. */
+export interface FrameSlot {
+  frame: Frame | undefined;
+}
+
+/** Puts frames into packs and packs into the store, or, where there is little, into the commit record. */
+export class PackWriter {
+  readonly #context: StoreContext;
+  readonly #ref: DirectoryRef;
+  readonly #signal: AbortSignal | undefined;
+  readonly #uploads = new Set<Promise<void>>();
+  #frames: { readonly packed: PackedFrame; readonly slot: FrameSlot }[] = [];
+  #bytes = 0;
+  #packs = 0;
+  #failure: unknown;
+
+  constructor(context: StoreContext, ref: DirectoryRef, signal: AbortSignal | undefined) {
+    this.#context = context;
+    this.#ref = ref;
+    this.#signal = signal;
+  }
+
+  /** How many packs were put. */
+  get packs(): number {
+    return this.#packs;
+  }
+
+  /** Takes a frame. @param wait called with a promise when the caller must not hand over more before it is settled */
+  add(packed: PackedFrame): { readonly slot: FrameSlot; readonly wait: Promise<void> | undefined } {
+    const slot: FrameSlot = { frame: undefined };
+    this.#frames.push({ packed, slot });
+    this.#bytes += packed.packed.length;
+    if (this.#bytes < PACK_BYTES) return { slot, wait: undefined };
+    this.#flush();
+    return { slot, wait: this.#uploads.size < UPLOADS_MAX ? undefined : this.#oneUploaded() };
+  }
+
+  /**
+   * Waits until all is stored.
+   *
+   * @param generation of the commit that is to be made, for what becomes part of its record
+   * @returns that part
+   */
+  async finish(generation: number): Promise<Buffer> {
+    let inline: Buffer = Buffer.alloc(0);
+    if (this.#packs === 0 && this.#bytes <= INLINE_BYTES) inline = this.#place({ kind: "log", generation });
+    else if (this.#frames.length > 0) this.#flush();
+    while (this.#uploads.size > 0) await this.#oneUploaded();
+    if (this.#failure !== undefined) throw this.#failure;
+    return inline;
+  }
+
+  /** Waits for uploads that run, whatever becomes of them: nothing of ours goes on after an error was reported. */
+  async abandon(): Promise<void> {
+    await Promise.all(this.#uploads);
+  }
+
+  async #oneUploaded(): Promise<void> {
+    await Promise.race(this.#uploads);
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #flush(): void {
+    const content = Buffer.concat(
+      this.#frames.map((frame) => frame.packed.packed),
+      this.#bytes,
+    );
+    const id = createHash("sha256").update(content).digest("hex");
+    this.#place({ kind: "pack", id });
+    this.#packs++;
+    const upload = this.#upload(id, content).finally(() => this.#uploads.delete(upload));
+    this.#uploads.add(upload);
+  }
+
+  async #upload(id: string, content: Buffer): Promise<void> {
+    try {
+      await putContent(this.#context.backend, packKey(this.#ref, id), content, this.#context.random, {
+        signal: this.#signal,
+      });
+    } catch (error) {
+      this.#failure ??= error;
+    }
+  }
+
+  /** Tells all collected frames where they are, and begins anew. */
+  #place(source: FrameSource): Buffer {
+    let offset = 0;
+    for (const { packed, slot } of this.#frames) {
+      slot.frame = { source, offset, length: packed.packed.length, plainLength: packed.plainLength };
+      offset += packed.packed.length;
+    }
+    const content = Buffer.concat(this.#frames.map((frame) => frame.packed.packed));
+    this.#frames = [];
+    this.#bytes = 0;
+    return content;
+  }
+}

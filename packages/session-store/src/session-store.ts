@@ -1,0 +1,352 @@
+import { createHash } from "node:crypto";
+import { readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import {
+  type Clock,
+  DirectoryDescriptor,
+  PathNotFoundError,
+  splitTreePath,
+  systemClock,
+  treeErrorOf,
+  UnsafePathError,
+} from "@longshore/shared";
+import type { Backend, ByteRange, Content } from "./backend/backend.ts";
+import { probeBackend } from "./backend/probe.ts";
+import { putContent } from "./backend/put-content.ts";
+import { readFileContent } from "./chunk-stream.ts";
+import {
+  type CommitResult,
+  listGenerations,
+  newCommitId,
+  publishCommit,
+  readCommit,
+  readNewestCommit,
+} from "./commit-log.ts";
+import { DirectoryNotEmptyError, EpochRegressedError } from "./errors.ts";
+import { pathOf, textOfPath } from "./format/byte-path.ts";
+import type { Commit, CommitMeta } from "./format/commit.ts";
+import { FileTable } from "./format/file-table.ts";
+import type { FileEntry, TableEntry } from "./format/table-entry.ts";
+import {
+  artifactKey,
+  type DirectoryRef,
+  directoryPrefix,
+  inboundKey,
+  type SessionRef,
+  sessionsPrefix,
+} from "./keys.ts";
+import { openObject, type StoredObject } from "./plain-objects.ts";
+import { restore } from "./restore.ts";
+import type { StoreContext } from "./store-context.ts";
+import { type ReadTable, readTable } from "./table-reader.ts";
+import { TreeThreads } from "./threads/tree-threads.ts";
+import type { FileRecords } from "./tree/file-record.ts";
+import type { Owner } from "./tree/write-frames.ts";
+import { WorkingCopy } from "./working-copy.ts";
+
+export interface SessionStoreOptions {
+  readonly backend: Backend;
+  /** Threads that read and write files. @default the machine's processors, at most 4 */
+  readonly threads?: number;
+  /** @default the system's */
+  readonly clock?: Clock;
+  /** @default Math.random */
+  readonly random?: () => number;
+}
+
+export interface HydrateOptions {
+  /** Host user and group of everything that is made. @default the process' own */
+  readonly owner?: Owner;
+  readonly signal?: AbortSignal;
+}
+
+/** A file of a generation, found. */
+export interface OpenedFile {
+  readonly entry: FileEntry;
+  /** The content, or the part that was asked for; each chunk verified before it is given. */
+  stream(): AsyncGenerator<Buffer>;
+}
+
+/** An accepted attachment, as it can be found again. */
+export interface StoredInbound {
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
+export interface ArtifactLinkOptions {
+  /** How long the link works, in seconds; S3 allows at most 7 days. */
+  readonly expiresSeconds: number;
+  readonly contentType?: string;
+  /** Shown in place, or offered as a download under the artifact's name. @default "attachment" */
+  readonly disposition?: "attachment" | "inline";
+}
+
+/**
+ * Versioned session directories in an object store.
+ *
+ * A session is a log of numbered commits, of which each names the whole content of its directory; `hydrate` makes a
+ * directory equal one of them, and the `WorkingCopy` that it gives commits the next. All that is stored is immutable and
+ * made by put-if-absent, so readers need no locks and writers are told when they lost.
+ */
+export class SessionStore {
+  readonly #context: StoreContext;
+
+  constructor(options: SessionStoreOptions) {
+    this.#context = {
+      backend: options.backend,
+      threads: new TreeThreads(options.threads ?? Math.min(4, availableParallelism())),
+      clock: options.clock ?? systemClock,
+      random: options.random ?? Math.random,
+    };
+  }
+
+  /** Finds out whether the object store can be used. @throws StoreNotConditionalError and errors of access */
+  probe(signal?: AbortSignal): Promise<void> {
+    return probeBackend(this.#context.backend, signal);
+  }
+
+  /** The newest generation; undefined for a session that has none. One LIST, one GET. */
+  readNewest(ref: DirectoryRef, signal?: AbortSignal): Promise<Commit | undefined> {
+    return readNewestCommit(this.#context, ref, signal);
+  }
+
+  /** @throws GenerationNotFoundError */
+  readCommit(ref: DirectoryRef, generation: number, signal?: AbortSignal): Promise<Commit> {
+    return readCommit(this.#context, ref, generation, signal);
+  }
+
+  /**
+   * Generations, newest first, read at once.
+   *
+   * @param options.before only those below this one
+   * @param options.limit most to give, 1 to 1000. @default 20
+   */
+  async listCommits(
+    ref: DirectoryRef,
+    options: { readonly before?: number; readonly limit?: number } = {},
+    signal?: AbortSignal,
+  ): Promise<Commit[]> {
+    const generations = await listGenerations(this.#context, ref, { limit: 20, ...options }, signal);
+    return await Promise.all(generations.map((generation) => this.readCommit(ref, generation, signal)));
+  }
+
+  /** The file table of a generation. @throws CorruptObjectError, ObjectNotFoundError */
+  async readTable(ref: DirectoryRef, commit: Commit, signal?: AbortSignal): Promise<FileTable> {
+    return (await readTable(this.#context, ref, commit, signal)).table;
+  }
+
+  /**
+   * Opens a file of a generation without restoring it.
+   *
+   * @param path from the session directory; a link is not followed
+   * @param options.range part of the content; cut at the file's end
+   * @throws PathNotFoundError; UnsafePathError `not-a-file` for a directory or link
+   */
+  async openFile(
+    ref: DirectoryRef,
+    commit: Commit,
+    path: string | Buffer,
+    options: { readonly range?: ByteRange } = {},
+    signal?: AbortSignal,
+  ): Promise<OpenedFile> {
+    splitTreePath(path);
+    const entry = (await this.readTable(ref, commit, signal)).get(pathOf(path));
+    const shown = textOfPath(pathOf(path));
+    if (entry === undefined) throw new PathNotFoundError(shown);
+    if (entry.type !== "file") throw new UnsafePathError(shown, "not-a-file", `it is a ${entry.type}`);
+    const range = {
+      start: options.range?.start ?? 0,
+      end: Math.min(options.range?.end ?? entry.size, entry.size),
+    };
+    return { entry, stream: () => readFileContent(this.#context, ref, commit, entry, range, signal) };
+  }
+
+  /** The entries of a directory of a table, or of the session directory itself for "", by name. */
+  static listDirectory(table: FileTable, path: string | Buffer): TableEntry[] {
+    const prefix = path.length === 0 ? "" : `${pathOf(path)}/`;
+    const entries: TableEntry[] = [];
+    for (const entry of table.entries()) {
+      if (entry.path.startsWith(prefix) && !entry.path.includes("/", prefix.length)) entries.push(entry);
+    }
+    return entries.sort((a, b) => (a.path < b.path ? -1 : 1));
+  }
+
+  /**
+   * Makes an empty directory equal a generation.
+   *
+   * All or nothing (I4): where it fails there is no working copy, so nothing can be committed from the directory, and
+   * since it is not empty any more it can't be restored into either; it can only be discarded.
+   *
+   * @param commit undefined: generation 0, so the directory stays empty
+   * @param directory exists, is empty, is trusted up to its last part
+   * @throws DirectoryNotEmptyError, CorruptObjectError, ObjectNotFoundError, UnsafePathError, TreeIoError, errors of the
+   *   store
+   */
+  async hydrate(
+    ref: DirectoryRef,
+    commit: Commit | undefined,
+    directory: string,
+    options: HydrateOptions = {},
+  ): Promise<WorkingCopy> {
+    directoryPrefix(ref);
+    const root = openRoot(directory);
+    try {
+      if (readdirSync(root.path).length > 0) throw new DirectoryNotEmptyError(directory);
+      let read: ReadTable = { table: new FileTable(), sinceFull: new Set() };
+      let records: FileRecords = new Map();
+      if (commit !== undefined) {
+        read = await readTable(this.#context, ref, commit, options.signal);
+        const plan = { remove: [], set: [...read.table.entries()], touched: new Set<string>() };
+        const job = { ref, root, commit, table: read.table, plan, owner: options.owner };
+        records = await restore(this.#context, job, options.signal);
+      }
+      return new WorkingCopy(this.#context, ref, directory, root, options.owner, commit, read, records);
+    } catch (error) {
+      root.close();
+      throw treeErrorOf(directory, error);
+    }
+  }
+
+  /**
+   * Publishes a generation with the files of the one before, without restoring it: a takeover record, a note.
+   *
+   * @param base the newest generation; undefined: generation 0
+   * @throws EpochRegressedError, CommitUnsettledError, as `WorkingCopy.commit`
+   */
+  async commitUnchanged(
+    ref: DirectoryRef,
+    base: Commit | undefined,
+    meta: CommitMeta,
+    signal?: AbortSignal,
+  ): Promise<CommitResult> {
+    if (base !== undefined && meta.epoch < base.epoch) throw new EpochRegressedError(meta.epoch, base.epoch);
+    return await publishCommit(
+      this.#context,
+      ref,
+      {
+        generation: (base?.generation ?? 0) + 1,
+        parent: base?.generation ?? 0,
+        epoch: meta.epoch,
+        nonce: meta.nonce,
+        id: newCommitId(),
+        worker: meta.worker,
+        time: new Date(this.#context.clock.now()).toISOString(),
+        kind: meta.kind,
+        partial: meta.partial ?? false,
+        note: meta.note,
+        entries: base?.entries ?? 0,
+        totalBytes: base?.totalBytes ?? 0,
+        chain: base?.chain ?? { deltas: [] },
+        delta: { set: [], removed: [] },
+        inline: Buffer.alloc(0),
+      },
+      signal,
+    );
+  }
+
+  /** Keeps an accepted attachment, by its content: the same one twice is stored once. */
+  async putInbound(ref: SessionRef, content: Buffer, signal?: AbortSignal): Promise<StoredInbound> {
+    const sha256 = createHash("sha256").update(content).digest("hex");
+    await this.#put(inboundKey(ref, sha256), content, undefined, signal);
+    return { sha256, sizeBytes: content.length };
+  }
+
+  /** @throws ObjectNotFoundError; the stream throws CorruptObjectError at its end when the content is another */
+  openInbound(ref: SessionRef, sha256: string, signal?: AbortSignal): Promise<StoredObject> {
+    return openObject(this.#context.backend, inboundKey(ref, sha256), { sha256, signal });
+  }
+
+  /**
+   * Keeps a file of a reply as a plain object.
+   *
+   * @param id of the artifact; new for each content
+   * @param name as the reader is to see it
+   */
+  async putArtifact(
+    ref: SessionRef,
+    id: string,
+    name: string,
+    content: Content,
+    options: { readonly contentType?: string; readonly signal?: AbortSignal } = {},
+  ): Promise<void> {
+    await this.#put(artifactKey(ref, id, name), content, options.contentType, options.signal);
+  }
+
+  /** @param options.range part of the content; cut at its end. @throws ObjectNotFoundError */
+  openArtifact(
+    ref: SessionRef,
+    id: string,
+    name: string,
+    options: { readonly range?: ByteRange; readonly signal?: AbortSignal } = {},
+  ): Promise<StoredObject> {
+    return openObject(this.#context.backend, artifactKey(ref, id, name), options);
+  }
+
+  /** A link with which anyone may read an artifact for a while; undefined where the store can't make any. */
+  presignArtifact(
+    ref: SessionRef,
+    id: string,
+    name: string,
+    options: ArtifactLinkOptions,
+  ): Promise<string | undefined> {
+    return this.#context.backend.presignGet(artifactKey(ref, id, name), {
+      expiresSeconds: options.expiresSeconds,
+      ...(options.contentType === undefined ? {} : { contentType: options.contentType }),
+      contentDisposition: `${options.disposition ?? "attachment"}; filename*=UTF-8''${encodeRfc5987(name)}`,
+    });
+  }
+
+  /**
+   * Sessions of a tenant that the store knows, in the order of their ids.
+   *
+   * @param options.after only ids above this one
+   * @param options.limit most to give, 1 to 1000. @default 1000
+   */
+  async listSessions(
+    tenant: string,
+    options: { readonly after?: string; readonly limit?: number } = {},
+    signal?: AbortSignal,
+  ): Promise<string[]> {
+    const prefix = sessionsPrefix(tenant);
+    const listing = await this.#context.backend.list(prefix, {
+      grouped: true,
+      limit: options.limit ?? 1000,
+      // Above all keys of that session: `0` comes right after `/`.
+      ...(options.after === undefined ? {} : { startAfter: `${prefix}${options.after}0` }),
+      signal,
+    });
+    return listing.groups.map((group) => group.slice(prefix.length, -1));
+  }
+
+  /** Ends threads and idle connections. Nothing may be running. */
+  async close(): Promise<void> {
+    await this.#context.threads.close();
+    this.#context.backend.close();
+  }
+
+  async #put(
+    key: string,
+    content: Content,
+    contentType: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const options = contentType === undefined ? { signal } : { signal, contentType };
+    await putContent(this.#context.backend, key, content, this.#context.random, options);
+  }
+}
+
+function openRoot(directory: string): DirectoryDescriptor {
+  try {
+    return DirectoryDescriptor.openRoot(directory);
+  } catch (error) {
+    throw treeErrorOf(directory, error);
+  }
+}
+
+/** A file name as the extended form of a header parameter. */
+function encodeRfc5987(name: string): string {
+  return encodeURIComponent(name).replace(
+    /['()*]/g,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+}

@@ -1,0 +1,316 @@
+import { type DirectoryDescriptor, treeErrorOf } from "@longshore/shared";
+import { putContent } from "./backend/put-content.ts";
+import { type CommitResult, newCommitId, publishCommit } from "./commit-log.ts";
+import { EpochRegressedError, StaleMirrorError, WorkingCopyUnusableError } from "./errors.ts";
+import { type BytePath, parentOfPath } from "./format/byte-path.ts";
+import type { Commit, CommitMeta, TableChain } from "./format/commit.ts";
+import { FileTable } from "./format/file-table.ts";
+import type { TableDelta, TableEntry } from "./format/table-entry.ts";
+import { encodeTableObject } from "./format/table-object.ts";
+import { type DirectoryRef, tableKey } from "./keys.ts";
+import { type Mirror, type MirrorContent, type MirrorOptions, makeMirror } from "./mirror.ts";
+import { restore } from "./restore.ts";
+import type { StoreContext } from "./store-context.ts";
+import { chooseChainStep, extendedChain, isInlineDelta, rollupOf } from "./table-chain.ts";
+import { type ReadTable, readTable } from "./table-reader.ts";
+import { compilePatterns } from "./tree/exclusions.ts";
+import type { FileRecords } from "./tree/file-record.ts";
+import { scanTree } from "./tree/scan.ts";
+import type { Owner } from "./tree/write-frames.ts";
+
+/**
+ * A directory that equals a generation, and what the file system said of each file when it did.
+ *
+ * States: `ready` from the beginning; `busy` during `mirror`, `commit` and `restore`, which exclude each other;
+ * `broken` when a `restore` failed, because the directory is then of no generation: it can only be discarded (I4);
+ * `closed`. A mirror or commit that fails leaves everything as it was.
+ */
+export class WorkingCopy {
+  readonly ref: DirectoryRef;
+  readonly directory: string;
+  readonly #context: StoreContext;
+  readonly #root: DirectoryDescriptor;
+  readonly #owner: Owner | undefined;
+  /** What belongs to the mirrors that were handed out. */
+  readonly #contents = new WeakMap<Mirror, MirrorContent>();
+  #base: Commit | undefined;
+  #table: FileTable;
+  #sinceFull: Set<BytePath>;
+  #records: FileRecords;
+  #unusable: WorkingCopyUnusableError | undefined;
+  #busy: string | undefined;
+  #closed = false;
+
+  /** Only `SessionStore.hydrate` makes these. */
+  constructor(
+    context: StoreContext,
+    ref: DirectoryRef,
+    directory: string,
+    root: DirectoryDescriptor,
+    owner: Owner | undefined,
+    base: Commit | undefined,
+    table: ReadTable,
+    records: FileRecords,
+  ) {
+    this.ref = ref;
+    this.directory = directory;
+    this.#context = context;
+    this.#root = root;
+    this.#owner = owner;
+    this.#base = base;
+    this.#table = table.table;
+    this.#sinceFull = table.sinceFull;
+    this.#records = records;
+  }
+
+  /** The generation that the directory equalled last; undefined: generation 0, the empty directory. */
+  get base(): Commit | undefined {
+    return this.#base;
+  }
+
+  /** The file table of `base`. Not to be changed. */
+  get table(): FileTable {
+    return this.#table;
+  }
+
+  /**
+   * Finds what changed since `base` and stores it: packs, but no record, so nothing is visible to anybody.
+   *
+   * The tree is looked at as one moment if nobody writes to it until `onRead`. A file that is being written in that
+   * moment is read again by the next mirror: a change is in this generation or in the next, never lost.
+   *
+   * @throws QuotaExceededError with the numbers; errors of the store
+   */
+  mirror(options: MirrorOptions = {}): Promise<Mirror> {
+    return this.#exclusively("mirror", async () => {
+      const content = await makeMirror(
+        this.#context,
+        this.ref,
+        this.#root,
+        this.#base,
+        this.#table,
+        this.#records,
+        options,
+      );
+      const mirror: Mirror = {
+        base: content.base,
+        changed: content.changed,
+        removed: content.removed,
+        isEmpty: content.isEmpty,
+        entries: content.entries,
+        totalBytes: content.totalBytes,
+        newBytes: content.newBytes,
+        leftOut: content.leftOut,
+        leftOutCount: content.leftOutCount,
+      };
+      this.#contents.set(mirror, content);
+      return mirror;
+    });
+  }
+
+  /**
+   * Publishes the next generation (I3): the mirror's state, or with "unchanged" that of the base.
+   *
+   * Afterwards `base` is the new commit and the records are the mirror's, so that the next turn needs no restore. When
+   * somebody else's generation stands there nothing changes here; whether to adopt it or to stop is the caller's
+   * decision (I5).
+   *
+   * @throws EpochRegressedError; StaleMirrorError for a mirror of another base; CommitUnsettledError when the store did
+   *   not let us find out; the working copy may then not be used to commit again before its caller has read the log
+   */
+  commit(mirror: Mirror | "unchanged", meta: CommitMeta, signal?: AbortSignal): Promise<CommitResult> {
+    return this.#exclusively("commit", async () => {
+      const base = this.#base;
+      if (base !== undefined && meta.epoch < base.epoch)
+        throw new EpochRegressedError(meta.epoch, base.epoch);
+      const content = mirror === "unchanged" ? undefined : this.#contents.get(mirror);
+      if (mirror !== "unchanged" && (content === undefined || content.base !== base))
+        throw new StaleMirrorError();
+      return await this.#publish(content, content?.delta ?? { set: [], removed: [] }, meta, signal);
+    });
+  }
+
+  /**
+   * Makes the directory equal a generation again, whatever was done in it: a turn is undone, somebody else's commit is
+   * adopted. Only what differs is fetched and written.
+   *
+   * @param commit @default the base
+   * @param options.exclude paths that generations never hold, and that are left alone
+   * @throws as `SessionStore.hydrate`; afterwards the working copy can only be closed
+   */
+  restore(
+    commit: Commit | undefined = this.#base,
+    options: { readonly exclude?: readonly string[]; readonly signal?: AbortSignal } = {},
+  ): Promise<void> {
+    return this.#exclusively("restore", async () => {
+      try {
+        await this.#restore(commit, options.exclude ?? [], options.signal);
+      } catch (error) {
+        this.#unusable = new WorkingCopyUnusableError("a restore over it failed", error);
+        throw error;
+      }
+    });
+  }
+
+  /** Lets go of the directory; what is in it stays. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#unusable = new WorkingCopyUnusableError("it is closed");
+    if (this.#busy === undefined) this.#root.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async #publish(
+    content: MirrorContent | undefined,
+    delta: TableDelta,
+    meta: CommitMeta,
+    signal: AbortSignal | undefined,
+  ): Promise<CommitResult> {
+    const parent = this.#base;
+    const generation = (parent?.generation ?? 0) + 1;
+    const sinceFull = new Set(this.#sinceFull);
+    for (const path of delta.removed) sinceFull.add(path);
+    for (const entry of delta.set) sinceFull.add(entry.path);
+    const table = new TableChange(this.#table, delta);
+    const step = chooseChainStep(parent, delta, sinceFull.size, table.size, (content?.packs ?? 0) > 0);
+    let chain: TableChain;
+    if (step === "delta") chain = extendedChain(parent, generation, delta);
+    else {
+      const next = this.#table.copy();
+      next.apply(delta);
+      if (step === "full") {
+        sinceFull.clear();
+        chain = {
+          full: await this.#putTable(generation, { set: [...next.entries()], removed: [] }, signal),
+          deltas: [],
+        };
+      } else {
+        const rollup = await this.#putTable(generation, rollupOf(next, sinceFull), signal);
+        chain = {
+          ...(parent?.chain.full === undefined ? {} : { full: parent.chain.full }),
+          rollup,
+          deltas: [],
+        };
+      }
+    }
+    const result = await publishCommit(
+      this.#context,
+      this.ref,
+      {
+        generation,
+        parent: parent?.generation ?? 0,
+        epoch: meta.epoch,
+        nonce: meta.nonce,
+        id: newCommitId(),
+        worker: meta.worker,
+        time: new Date(this.#context.clock.now()).toISOString(),
+        kind: meta.kind,
+        partial: meta.partial ?? false,
+        note: meta.note,
+        entries: table.size,
+        totalBytes: (parent?.totalBytes ?? 0) + table.addedBytes,
+        chain,
+        delta: isInlineDelta(delta) ? delta : undefined,
+        inline: content?.inline ?? Buffer.alloc(0),
+      },
+      signal,
+    );
+    if (result.outcome === "committed") {
+      this.#base = result.commit;
+      this.#table.apply(delta);
+      this.#sinceFull = sinceFull;
+      for (const [path, record] of content?.records ?? []) {
+        if (record === undefined) this.#records.delete(path);
+        else this.#records.set(path, record);
+      }
+    }
+    return result;
+  }
+
+  async #putTable(generation: number, delta: TableDelta, signal: AbortSignal | undefined): Promise<string> {
+    const { content, hash } = await encodeTableObject(delta);
+    const name = `${generation}-${hash}`;
+    await putContent(this.#context.backend, tableKey(this.ref, name), content, this.#context.random, {
+      signal,
+    });
+    return name;
+  }
+
+  async #restore(
+    commit: Commit | undefined,
+    exclude: readonly string[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const target = await this.#tableOf(commit, signal);
+    const scan = await scanTree(this.#root, this.#records, { exclude: compilePatterns(exclude), signal });
+    const set = new Map<BytePath, TableEntry>();
+    const remove = new Set<BytePath>();
+    const drifted = [...scan.removed, ...scan.changed.map((entry) => entry.path)];
+    const difference = this.#table.differenceTo(target.table);
+    for (const path of [...drifted, ...difference.removed, ...difference.set.map((entry) => entry.path)]) {
+      const wanted = target.table.get(path);
+      if (wanted === undefined) remove.add(path);
+      else set.set(path, wanted);
+    }
+    // What is of another type has to go before it can be made; all that the table has below it is listed already.
+    for (const { path, type } of scan.changed) if (set.get(path)?.type !== type) remove.add(path);
+    for (const { path, type } of difference.set) if (this.#table.get(path)?.type !== type) remove.add(path);
+    const touched = new Set([...remove].map(parentOfPath));
+    const plan = { remove: [...remove], set: [...set.values()], touched };
+    const job = { ref: this.ref, root: this.#root, commit, table: target.table, plan, owner: this.#owner };
+    const records = await restore(this.#context, job, signal);
+    for (const path of [...remove, ...scan.removed]) this.#records.delete(path);
+    for (const [path, record] of records) this.#records.set(path, record);
+    this.#base = commit;
+    this.#table = target.table;
+    this.#sinceFull = target.sinceFull;
+  }
+
+  async #tableOf(commit: Commit | undefined, signal: AbortSignal | undefined): Promise<ReadTable> {
+    if (commit === undefined) return { table: new FileTable(), sinceFull: new Set() };
+    if (commit.id === this.#base?.id) return { table: this.#table, sinceFull: this.#sinceFull };
+    return await readTable(this.#context, this.ref, commit, signal);
+  }
+
+  async #exclusively<T>(what: string, operation: () => Promise<T>): Promise<T> {
+    if (this.#unusable !== undefined) throw this.#unusable;
+    if (this.#busy !== undefined) throw new WorkingCopyUnusableError(`a ${this.#busy} is running`);
+    this.#busy = what;
+    try {
+      return await operation();
+    } catch (error) {
+      throw treeErrorOf(this.directory, error);
+    } finally {
+      this.#busy = undefined;
+      if (this.#closed) this.#root.close();
+    }
+  }
+}
+
+/** Sizes of a table after a delta, without making it. */
+class TableChange {
+  readonly size: number;
+  readonly addedBytes: number;
+
+  constructor(table: FileTable, delta: TableDelta) {
+    let size = table.size;
+    let bytes = 0;
+    for (const path of delta.removed) {
+      const before = table.get(path);
+      if (before === undefined) continue;
+      size--;
+      bytes -= before.type === "file" ? before.size : 0;
+    }
+    for (const entry of delta.set) {
+      const before = table.get(entry.path);
+      if (before === undefined) size++;
+      bytes += (entry.type === "file" ? entry.size : 0) - (before?.type === "file" ? before.size : 0);
+    }
+    this.size = size;
+    this.addedBytes = bytes;
+  }
+}
