@@ -21,7 +21,10 @@ interface Bounds {
 function quantity(what: string, units: Readonly<Record<string, number>>, example: string, bounds: Bounds) {
   const min = parseWithUnit(bounds.min, units) as number;
   const max = parseWithUnit(bounds.max, units) as number;
-  return z.string({ error: `a ${what} such as "${example}"` }).transform((text, context) => {
+  const schema = z
+    .string({ error: `a ${what} such as "${example}"` })
+    .meta({ title: `${what} from ${bounds.min} to ${bounds.max}` });
+  return schema.transform((text, context) => {
     const value = parseWithUnit(text, units);
     if (value === undefined || value < min || value > max) {
       context.addIssue({
