@@ -1,0 +1,175 @@
+import type { SessionRef, SessionStore } from "@longshore/session-store";
+import {
+  type AcceptedMessage,
+  type AgentDefinition,
+  type Clock,
+  type Configuration,
+  deriveMessageId,
+  InvalidMessageError,
+  type Logger,
+  LongshoreError,
+  type Message,
+  type MessageState,
+  MessageTooLargeError,
+  type Metrics,
+  routeMessage,
+  type SessionState,
+  type StoredAttachment,
+  type TurnWake,
+  tenantSessionsKey,
+  type WakeQueue,
+} from "@longshore/shared";
+import type { Redis } from "ioredis";
+import { nameAttachments } from "./attachment-names.ts";
+import { StoreTimeoutError } from "./errors.ts";
+
+/** How long the object store may take for the attachments of a message, in ms. */
+const STORE_TIMEOUT_MS = 60_000;
+const UNKNOWN = "unknown";
+
+export interface AcceptedAnswer {
+  readonly messageId: string;
+  readonly sessionId: string;
+  /** The message's place in the order of its session. */
+  readonly seq: number;
+  /** The message was accepted before; nothing was done. */
+  readonly duplicate: boolean;
+  readonly state: MessageState;
+}
+
+export interface AcceptorOptions {
+  readonly configuration: () => Configuration;
+  readonly state: SessionState;
+  readonly store: SessionStore;
+  readonly turnWakes: WakeQueue<TurnWake>;
+  readonly redis: Redis;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly clock: Clock;
+}
+
+/**
+ * Accepts messages, from HTTP and from the queue `inbound` alike (I2). The order of its steps is what makes
+ * a message safe; killed between any two of them, this is what is left:
+ *
+ * 1. Nothing is written before the whole message is found good: a refused one leaves nothing.
+ * 2. Attachments go to the object store first, by their hash. Killed here: objects that no message names,
+ *    which garbage collection takes. Sent again, the same objects are found there. The other way round, a
+ *    message could reach its agent without its file.
+ * 3. `SessionState.accept`: the entry in the pending index, then one script. Killed between the two: an
+ *    entry for an empty session, which the sweeper takes out. Killed after the script: the message is
+ *    accepted although nobody was told; the sweeper finds it by the entry, and sent again with the same id
+ *    it is a duplicate.
+ * 4. The wake. Killed before it: the sweeper adds one. It fails: the caller gets an error, sends again, and
+ *    the duplicate wakes again. A message that is sure to be served is the only thing that is answered "yes".
+ * 5. The list of the tenant's sessions: a convenience, rebuilt from the object store, so its failure is
+ *    not the message's.
+ */
+export class Acceptor {
+  readonly #options: AcceptorOptions;
+
+  constructor(options: AcceptorOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Throws the errors of `routeMessage`, `InvalidMessageError`, `MessageTooLargeError`, `MailboxFullError`,
+   * `StoreTimeoutError`, the store's, and Redis' own. After a retryable one the message may be accepted or
+   * not: sent again with the same id, it is one message all the same.
+   */
+  async accept(tenant: string, message: Message): Promise<AcceptedAnswer> {
+    const count = (outcome: string) => this.#count(tenant, message.agent, outcome);
+    try {
+      const answer = await this.#accept(tenant, message);
+      count(answer.duplicate ? "duplicate" : "accepted");
+      return answer;
+    } catch (error) {
+      if (error instanceof LongshoreError && !error.retryable) count("refused");
+      throw error;
+    }
+  }
+
+  async #accept(tenant: string, message: Message): Promise<AcceptedAnswer> {
+    const { configuration, state, turnWakes, clock } = this.#options;
+    const { sessionId, agent } = routeMessage(configuration(), { tenant, ...message });
+    const contents = decodeAttachments(message, agent);
+
+    const messageId = deriveMessageId(sessionId, message.id);
+    const attachments = await this.#store({ tenant, sessionId }, contents);
+
+    const { id: _senderId, attachments: _content, ...rest } = message;
+    const accepted: AcceptedMessage = {
+      ...rest,
+      id: messageId,
+      tenant,
+      sessionId,
+      attachments,
+      acceptedAt: new Date(clock.now()).toISOString(),
+    };
+    const bound = configuration().tenants[tenant]?.limits.mailbox ?? 0;
+    const result = await state.accept(accepted, bound);
+
+    const ended = result.state !== "accepted" && result.state !== "running";
+    if (!result.leased && !ended) await turnWakes.wake({ sessionId });
+    await this.#list(tenant, sessionId);
+    return { messageId, sessionId, seq: result.seq, duplicate: result.duplicate, state: result.state };
+  }
+
+  async #store(ref: SessionRef, contents: readonly DecodedAttachment[]): Promise<StoredAttachment[]> {
+    const signal = AbortSignal.timeout(STORE_TIMEOUT_MS);
+    const stored: StoredAttachment[] = [];
+    try {
+      for (const { name, contentType, bytes } of contents) {
+        const { sha256, sizeBytes } = await this.#options.store.putInbound(ref, bytes, signal);
+        stored.push({ name, contentType, sizeBytes, sha256 });
+      }
+    } catch (error) {
+      throw signal.aborted ? new StoreTimeoutError(STORE_TIMEOUT_MS, error) : error;
+    }
+    return stored;
+  }
+
+  async #list(tenant: string, sessionId: string): Promise<void> {
+    const { redis, clock, log } = this.#options;
+    try {
+      await redis.zadd(tenantSessionsKey(tenant), clock.now(), sessionId);
+    } catch (error) {
+      log.warn({ err: error, sessionId }, "session not listed");
+    }
+  }
+
+  /** Labels are bounded: names that a sender made up are not among them. */
+  #count(tenant: string, agent: string, outcome: string): void {
+    const { tenants, agents } = this.#options.configuration();
+    this.#options.metrics.messages.inc({
+      tenant: Object.hasOwn(tenants, tenant) ? tenant : UNKNOWN,
+      agent: Object.hasOwn(agents, agent) ? agent : UNKNOWN,
+      outcome,
+    });
+  }
+}
+
+interface DecodedAttachment {
+  readonly name: string;
+  readonly contentType: string;
+  readonly bytes: Buffer;
+}
+
+/** Checks a message against its agent's limits and decodes what it brought. */
+function decodeAttachments(message: Message, { limits }: AgentDefinition): DecodedAttachment[] {
+  const textBytes = Buffer.byteLength(message.text);
+  if (textBytes > limits.message) throw new MessageTooLargeError("text", textBytes, limits.message, "bytes");
+  const { attachments } = message;
+  if (attachments.length > limits.attachments)
+    throw new MessageTooLargeError("attachments", attachments.length, limits.attachments, "attachments");
+  // By length, before anything is decoded into memory.
+  const bytes = attachments.reduce((total, { data }) => total + Buffer.byteLength(data, "base64"), 0);
+  if (bytes > limits.attachmentBytes)
+    throw new MessageTooLargeError("attachments", bytes, limits.attachmentBytes, "bytes");
+  const { names, problems } = nameAttachments(attachments);
+  if (problems.length > 0) throw new InvalidMessageError(problems);
+  return attachments.map(({ data }, index) => ({
+    ...(names[index] as (typeof names)[number]),
+    bytes: Buffer.from(data, "base64"),
+  }));
+}

@@ -1,0 +1,176 @@
+import { openBackend, SessionStore } from "@longshore/session-store";
+import {
+  type Clock,
+  type Configuration,
+  connectRedis,
+  type Environment,
+  type Logger,
+  Metrics,
+  openReplyWakes,
+  openTurnWakes,
+  QUEUE_PREFIX,
+  queueNames,
+  SessionState,
+  serveHealth,
+  systemClock,
+} from "@longshore/shared";
+import { Queue } from "bullmq";
+import { Acceptor } from "./accept.ts";
+import { awaitAnswer } from "./await-answer.ts";
+import { Channels } from "./delivery/channels.ts";
+import { Delivery } from "./delivery/delivery.ts";
+import { EventHub } from "./event-hub.ts";
+import { buildApi } from "./http/server.ts";
+import { StreamSlots } from "./http/stream-slots.ts";
+import { InboundConsumer } from "./inbound-consumer.ts";
+import { MessageViews } from "./message-view.ts";
+import { QueueBoard } from "./queue-board.ts";
+import { countQueues } from "./queue-metrics.ts";
+import { checkReadiness } from "./readiness.ts";
+import { checkRedis } from "./redis-suitability.ts";
+import { SessionAccess } from "./session-access.ts";
+import { Sweeper } from "./sweeper.ts";
+
+/** How long Redis may take for a command that somebody waits for, in ms. */
+const COMMAND_TIMEOUT_MS = 5_000;
+/** How long the start waits for Redis and for the object store, in ms each. */
+const START_TIMEOUT_MS = 30_000;
+
+export interface DispatcherOptions {
+  readonly environment: Environment;
+  readonly configuration: () => Configuration;
+  readonly log: Logger;
+  /** Ends the start. */
+  readonly signal: AbortSignal;
+  readonly clock?: Clock;
+}
+
+export interface Dispatcher {
+  /** Of the HTTP API. */
+  readonly url: string;
+  readonly metricsUrl: string;
+  /** Ends in order: clients that wait get an end, jobs and calls in hand are finished. */
+  close(): Promise<void>;
+}
+
+/**
+ * Starts everything a dispatcher does: HTTP, the consumer of `inbound`, delivery, the sweeper, metrics.
+ * Throws `UnsuitableRedisError`, `NotReachableError`, the store's errors, and the system's where an address
+ * can't be bound; what was started before is ended then.
+ */
+export async function startDispatcher({
+  environment,
+  configuration,
+  log,
+  signal,
+  clock = systemClock,
+}: DispatcherOptions): Promise<Dispatcher> {
+  await using stack = new AsyncDisposableStack();
+  const closing = new AbortController();
+  const metrics = new Metrics();
+
+  const backend = openBackend(environment.OBJECT_STORE_URL, {
+    ...(environment.S3_ENDPOINT === undefined ? {} : { endpoint: environment.S3_ENDPOINT }),
+    forcePathStyle: environment.S3_FORCE_PATH_STYLE,
+    region: environment.AWS_REGION,
+    onRequest: (operation, outcome, bytesSent, bytesReceived) => {
+      metrics.objectStoreRequests.inc({ operation, outcome });
+      metrics.objectStoreBytes.inc({ direction: "up" }, bytesSent);
+      metrics.objectStoreBytes.inc({ direction: "down" }, bytesReceived);
+    },
+  });
+  const store = new SessionStore({ backend, clock });
+  stack.defer(() => store.close());
+
+  const connect = (
+    role: string,
+    options: { readonly commandTimeoutMs?: number; readonly offlineQueue?: boolean },
+  ) => {
+    const redis = connectRedis(environment.REDIS_URL, {
+      ...options,
+      onError: (error) => log.warn({ err: error, role }, "redis connection"),
+    });
+    stack.defer(() => redis.disconnect());
+    return redis;
+  };
+  // Whoever asks over HTTP is refused while Redis is away; commands that pile up help nobody.
+  const redis = connect("commands", { commandTimeoutMs: COMMAND_TIMEOUT_MS, offlineQueue: false });
+  const subscriber = connect("events", {});
+  const inboundRedis = connect("inbound", {});
+  const repliesRedis = connect("replies", {});
+
+  const asking = { withinMs: START_TIMEOUT_MS, signal };
+  await awaitAnswer(() => checkRedis(redis), { what: "Redis", ...asking });
+  await awaitAnswer(() => store.probe(signal), { what: "The object store", ...asking });
+
+  const { records, events } = configuration().dispatcher;
+  const state = new SessionState(redis, {
+    recordTtlMs: records.keep,
+    eventsLength: events.length,
+    eventsTtlMs: events.keep,
+  });
+  const turnWakes = openTurnWakes(redis);
+  const replyWakes = openReplyWakes(redis);
+  const inbound = new Queue(queueNames.inbound, { connection: redis, prefix: QUEUE_PREFIX });
+  const queues = [inbound, turnWakes.queue, replyWakes.queue];
+  for (const queue of queues) {
+    queue.on("error", (error) => log.debug({ err: error, queue: queue.name }, "queue"));
+    stack.defer(() => queue.close());
+  }
+  countQueues(metrics.registry, queues);
+
+  const acceptor = new Acceptor({ configuration, state, store, turnWakes, redis, metrics, log, clock });
+  const channels = new Channels({ configuration, store, clock });
+  stack.defer(() => channels.close());
+  const readiness = () => checkReadiness(redis, closing.signal);
+
+  const health = await serveHealth({
+    host: environment.METRICS_HOST,
+    port: environment.METRICS_PORT,
+    registry: metrics.registry,
+    readiness,
+  });
+  stack.defer(() => health.close());
+
+  const delivery = new Delivery({
+    state,
+    channel: (name) => channels.find(name),
+    redis: repliesRedis,
+    metrics,
+    clock,
+    log,
+  });
+  stack.defer(() => delivery.close());
+  const consumer = new InboundConsumer({ acceptor, redis: inboundRedis, clock, log });
+  stack.defer(() => consumer.close());
+  const sweeper = new Sweeper({ configuration, state, redis, turnWakes, replyWakes, metrics, log });
+  stack.defer(() => sweeper.close());
+
+  const api = await buildApi({
+    configuration,
+    acceptor,
+    state,
+    store,
+    redis,
+    hub: new EventHub(subscriber, log),
+    views: new MessageViews({ state, store }),
+    access: new SessionAccess(state, store),
+    board: new QueueBoard({ inbound, turns: turnWakes.queue, replies: replyWakes.queue }),
+    slots: new StreamSlots(),
+    readiness,
+    closing: closing.signal,
+    clock,
+    log,
+  });
+  stack.defer(() => api.close());
+  const url = await api.listen({ host: environment.HOST, port: environment.PORT });
+
+  await consumer.start();
+  delivery.start();
+  sweeper.start();
+
+  // First of all when it closes: readiness says so, and requests that are held open end.
+  stack.defer(() => closing.abort());
+  const started = stack.move();
+  return { url, metricsUrl: health.url, close: () => started.disposeAsync() };
+}

@@ -1,0 +1,35 @@
+import { LongshoreError } from "@longshore/shared";
+import { isRedisTrouble } from "./redis-trouble.ts";
+
+/** The object store did not take an attachment in time. The same message may be sent again. */
+export class StoreTimeoutError extends LongshoreError {
+  constructor(timeoutMs: number, cause: unknown) {
+    super("STORE_TIMEOUT", `The object store did not take the attachments within ${timeoutMs} ms`, {
+      retryable: true,
+      cause,
+    });
+  }
+}
+
+/** The Redis at hand can't hold the fleet's state. Usual cause: an eviction policy that drops keys. */
+export class UnsuitableRedisError extends LongshoreError {
+  constructor(problem: string) {
+    super("UNSUITABLE_REDIS", problem);
+  }
+}
+
+/** Something that the dispatcher needs did not answer while it started. */
+export class NotReachableError extends LongshoreError {
+  constructor(what: string, waitedMs: number, cause: unknown) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    super("NOT_REACHABLE", `${what} did not answer within ${waitedMs} ms: ${reason}`, {
+      retryable: true,
+      cause,
+    });
+  }
+}
+
+/** Whether the same call may succeed later, although nothing is changed by its caller. */
+export function isTransient(error: unknown): boolean {
+  return error instanceof LongshoreError ? error.retryable : isRedisTrouble(error);
+}

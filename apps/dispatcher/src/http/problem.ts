@@ -1,0 +1,122 @@
+import { STATUS_CODES } from "node:http";
+import { type InputProblem, InvalidMessageError, LongshoreError } from "@longshore/shared";
+import type { FastifyError } from "fastify";
+import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
+import { z } from "zod";
+import { isRedisTrouble } from "../redis-trouble.ts";
+import { ApiError } from "./api-error.ts";
+
+export const PROBLEM_TYPE = "application/problem+json";
+
+/** An RFC 9457 problem document; `code` is what a program looks at. */
+export const problemSchema = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  code: z.string(),
+  detail: z.string(),
+  /** What is wrong with the input, where. */
+  errors: z.array(z.object({ where: z.string(), problem: z.string() })).optional(),
+});
+export type ProblemDocument = z.output<typeof problemSchema>;
+
+export interface Problem {
+  readonly document: ProblemDocument;
+  readonly retryAfterSeconds?: number | undefined;
+}
+
+const RETRY_SECONDS = 2;
+const MAILBOX_RETRY_SECONDS = 5;
+
+/** Status by the code of errors that come from below; the rest are 503 where retryable, else 500. */
+const STATUS: Readonly<Record<string, number>> = {
+  INVALID_MESSAGE: 400,
+  UNSAFE_PATH: 400,
+  UNKNOWN_AGENT: 422,
+  UNKNOWN_CHANNEL: 422,
+  NO_ROUTE: 422,
+  UNKNOWN_TENANT: 403,
+  MESSAGE_TOO_LARGE: 413,
+  MAILBOX_FULL: 429,
+  GENERATION_NOT_FOUND: 404,
+};
+
+function problem(
+  status: number,
+  code: string,
+  detail: string,
+  more: {
+    readonly errors?: readonly InputProblem[] | undefined;
+    readonly retryAfterSeconds?: number | undefined;
+  } = {},
+): Problem {
+  const { errors, retryAfterSeconds } = more;
+  return {
+    document: {
+      type: "about:blank",
+      title: STATUS_CODES[status] ?? "Error",
+      status,
+      code,
+      detail,
+      ...(errors === undefined ? {} : { errors: [...errors] }),
+    },
+    retryAfterSeconds,
+  };
+}
+
+/** The problem document of an error; undefined where it is a defect, which only the log may describe. */
+export function problemOf(error: unknown): Problem | undefined {
+  if (error instanceof ApiError) {
+    const { status, code, message, problems, retryAfterSeconds } = error;
+    return problem(status, code, message, { errors: problems, retryAfterSeconds });
+  }
+  if (error instanceof LongshoreError) return problemOfLongshore(error);
+  if (isRedisTrouble(error))
+    return problem(503, "REDIS_UNAVAILABLE", "Redis does not answer; the same request may be sent again", {
+      retryAfterSeconds: RETRY_SECONDS,
+    });
+  if (hasZodFastifySchemaValidationErrors(error)) {
+    const { code, detail } =
+      error.validationContext === "body"
+        ? { code: "INVALID_MESSAGE", detail: "The message is not valid" }
+        : { code: "INVALID_REQUEST", detail: `The ${error.validationContext ?? "request"} is not valid` };
+    const errors = error.validation.map(({ instancePath, message }) => ({
+      where: instancePath.replace(/^\//, "").replaceAll("/", "."),
+      problem: message ?? "not valid",
+    }));
+    return problem(400, code, detail, { errors });
+  }
+  const { statusCode, code, message } = error as Partial<FastifyError>;
+  if (code === "FST_ERR_CTP_INVALID_MEDIA_TYPE")
+    return problem(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json");
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
+    return problem(statusCode, "INVALID_REQUEST", message ?? "The request is not valid");
+  return undefined;
+}
+
+function problemOfLongshore(error: LongshoreError): Problem {
+  const status = STATUS[error.code];
+  if (status !== undefined) {
+    return problem(status, error.code, error.message, {
+      errors: error instanceof InvalidMessageError ? error.problems : undefined,
+      retryAfterSeconds: error.retryable ? MAILBOX_RETRY_SECONDS : undefined,
+    });
+  }
+  // The messages of the store's errors name keys and addresses, which are nobody's business outside.
+  if (error.retryable)
+    return problem(
+      503,
+      error.code,
+      "A part of the fleet does not answer; the same request may be sent again",
+      {
+        retryAfterSeconds: RETRY_SECONDS,
+      },
+    );
+  return problem(500, error.code, "The request failed; the reason is in the dispatcher's log");
+}
+
+export const INTERNAL_PROBLEM: Problem = problem(
+  500,
+  "INTERNAL_ERROR",
+  "The request failed; the reason is in the dispatcher's log",
+);

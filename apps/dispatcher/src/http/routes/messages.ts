@@ -1,0 +1,149 @@
+import { Readable } from "node:stream";
+import { messageSchema } from "@longshore/shared";
+import { z } from "zod";
+import { isTransient } from "../../errors.ts";
+import { followMessage } from "../../follow-message.ts";
+import { isEnded, type MessageView, messageViewSchema } from "../../message-view.ts";
+import { ApiError } from "../api-error.ts";
+import { downloadHeaders } from "../download.ts";
+import { problemSchema } from "../problem.ts";
+import { type Api, type RouteParts, requestSignal, sendRaw, tenantOf } from "../route-parts.ts";
+import { eventStreamBody, eventStreamHeaders, type ServerSentEvent } from "../server-sent-events.ts";
+
+/** The longest that `?wait=` may hold a request, in seconds. */
+const WAIT_MAX_SECONDS = 300;
+
+const acceptedSchema = z.object({
+  messageId: z.string(),
+  sessionId: z.string(),
+  seq: z.int(),
+  duplicate: z.boolean(),
+});
+const waitedSchema = acceptedSchema.extend(messageViewSchema.shape);
+const messageParams = z.object({ messageId: z.string().max(64) });
+
+export function messageRoutes(app: Api, parts: RouteParts): void {
+  const { acceptor, views, access, store, closing, slots, clock } = parts;
+
+  const readView = async (tenant: string, messageId: string, signal: AbortSignal): Promise<MessageView> => {
+    const view = (await access.ownsMessage(tenant, messageId, signal))
+      ? await views.read(tenant, messageId, signal)
+      : undefined;
+    if (view === undefined) throw new ApiError(404, "MESSAGE_NOT_FOUND", "There is no such message");
+    return view;
+  };
+
+  app.post(
+    "/v1/messages",
+    {
+      config: { scope: "send" },
+      schema: {
+        summary: "Send a message",
+        description:
+          "Accepts a message durably. With `wait` the answer comes when the message has ended, or the time is " +
+          "over (then with 202). With `Accept: text/event-stream` what happens is streamed until it has ended.",
+        body: messageSchema,
+        querystring: z.strictObject({
+          wait: z.coerce.number().int().min(1).max(WAIT_MAX_SECONDS).optional(),
+        }),
+        response: {
+          200: waitedSchema,
+          202: z.union([waitedSchema, acceptedSchema]),
+          "4xx": problemSchema,
+          "5xx": problemSchema,
+        },
+      },
+    },
+    async (request, reply) => {
+      const tenant = tenantOf(request);
+      const { wait } = request.query;
+      const streams = request.headers.accept?.includes("text/event-stream") ?? false;
+      // Before the message is accepted: a refusal has to leave nothing.
+      const free = streams || wait !== undefined ? slots.take(tenant) : undefined;
+      if (free !== undefined) reply.raw.once("close", free);
+
+      const { messageId, sessionId, seq, duplicate } = await acceptor.accept(tenant, request.body);
+      const accepted = { messageId, sessionId, seq, duplicate };
+      if (streams) {
+        const signal = requestSignal(reply, closing);
+        const events = streamMessage(parts, tenant, accepted, signal);
+        return sendRaw(reply.headers(eventStreamHeaders), eventStreamBody(events, clock));
+      }
+      if (wait === undefined) return reply.code(202).send(accepted);
+
+      const signal = AbortSignal.any([requestSignal(reply, closing), AbortSignal.timeout(wait * 1_000)]);
+      for await (const _ of followMessage({ ...parts, messageId, signal }));
+      const view = await readAccepted(() => readView(tenant, messageId, new AbortController().signal));
+      if (view === undefined) return reply.code(202).send(accepted);
+      return reply.code(isEnded(view.state) ? 200 : 202).send({ ...accepted, ...view });
+    },
+  );
+
+  app.get(
+    "/v1/messages/:messageId",
+    {
+      config: { scope: "read" },
+      schema: {
+        summary: "A message, and its replies once it has ended",
+        params: messageParams,
+        response: { 200: messageViewSchema, "4xx": problemSchema, "5xx": problemSchema },
+      },
+    },
+    async (request, reply) =>
+      await readView(tenantOf(request), request.params.messageId, requestSignal(reply, closing)),
+  );
+
+  app.get(
+    "/v1/messages/:messageId/artifacts/:artifactId",
+    {
+      config: { scope: "read" },
+      schema: {
+        summary: "The content of a file of a reply",
+        params: messageParams.extend({ artifactId: z.string().max(128) }),
+        response: { "4xx": problemSchema, "5xx": problemSchema },
+      },
+    },
+    async (request, reply) => {
+      const tenant = tenantOf(request);
+      const { messageId, artifactId } = request.params;
+      const signal = requestSignal(reply, closing);
+      const { sessionId, replies } = await readView(tenant, messageId, signal);
+      const artifact = replies.flatMap(({ artifacts }) => artifacts).find(({ id }) => id === artifactId);
+      if (artifact === undefined) throw new ApiError(404, "ARTIFACT_NOT_FOUND", "There is no such artifact");
+      const { id, name } = artifact;
+      const { stream } = await store.openArtifact({ tenant, sessionId }, id, name, { signal });
+      return sendRaw(reply.headers(downloadHeaders(artifact)), Readable.from(stream()));
+    },
+  );
+}
+
+/** A message that was accepted stays so when looking at it fails for a moment. */
+async function readAccepted<T>(read: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    if (isTransient(error)) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * What a sender sees of its message: `message` with what the 202 says, the session's events that concern it,
+ * a `reply` each, and `end` with the message as it is then and why the stream ends.
+ */
+async function* streamMessage(
+  parts: RouteParts,
+  tenant: string,
+  accepted: z.output<typeof acceptedSchema>,
+  signal: AbortSignal,
+): AsyncGenerator<ServerSentEvent | undefined, void> {
+  const { messageId } = accepted;
+  yield { event: "message", data: accepted };
+  for await (const followed of followMessage({ ...parts, messageId, signal })) {
+    yield followed && { id: followed.id, event: followed.event.type, data: followed.event };
+  }
+  const view = await readAccepted(() => parts.views.read(tenant, messageId, new AbortController().signal));
+  for (const reply of view?.replies ?? []) yield { event: "reply", data: reply };
+  const reason = view !== undefined && isEnded(view.state) ? "ended" : "shutdown";
+  yield { event: "end", data: { reason, ...(view === undefined ? {} : { message: view }) } };
+}

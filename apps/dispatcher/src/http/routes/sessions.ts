@@ -1,0 +1,210 @@
+import type { Commit } from "@longshore/session-store";
+import { commitNoteSchema } from "@longshore/shared";
+import { z } from "zod";
+import { followEvents } from "../../follow-events.ts";
+import { listSessions, parseCursor, sessionSummarySchema, summarizeSession } from "../../session-list.ts";
+import { ApiError } from "../api-error.ts";
+import { checkOwned } from "../owned-session.ts";
+import { problemSchema } from "../problem.ts";
+import { type Api, type RouteParts, requestSignal, sendRaw, tenantOf } from "../route-parts.ts";
+import { eventStreamBody, eventStreamHeaders, type ServerSentEvent } from "../server-sent-events.ts";
+
+export const sessionParams = z.object({ sessionId: z.string().max(64) });
+
+const generationSchema = z.object({
+  generation: z.int(),
+  parent: z.int(),
+  id: z.string(),
+  kind: z.string(),
+  partial: z.boolean(),
+  time: z.string(),
+  worker: z.string(),
+  epoch: z.int(),
+  /** Files, directories and links, and bytes of their content. */
+  entries: z.int(),
+  totalBytes: z.int(),
+  /** The messages that it ended, and how. */
+  ends: z.array(z.object({ messageId: z.string(), outcome: z.string() })),
+  replies: z.int(),
+});
+
+function viewGeneration(commit: Commit): z.output<typeof generationSchema> {
+  const note = commitNoteSchema.safeParse(commit.note).data;
+  const { generation, parent, id, kind, partial, time, worker, epoch, entries, totalBytes } = commit;
+  return {
+    ...{ generation, parent, id, kind, partial, time, worker, epoch, entries, totalBytes },
+    ends: (note?.ends ?? []).map(({ message, outcome }) => ({ messageId: message.id, outcome })),
+    replies: note?.replies.length ?? 0,
+  };
+}
+
+const eventId = z.string().regex(/^(?:0|\d{1,16}-\d{1,20})$/, { error: "the id of an event" });
+
+export function sessionRoutes(app: Api, parts: RouteParts): void {
+  const { state, store, redis, access, hub, closing, slots, clock } = parts;
+
+  app.get(
+    "/v1/sessions",
+    {
+      config: { scope: "read" },
+      schema: {
+        summary: "The tenant's sessions, latest activity first",
+        querystring: z.strictObject({
+          limit: z.coerce.number().int().min(1).max(100).default(50),
+          cursor: z.string().max(64).optional(),
+        }),
+        response: {
+          200: z.object({ sessions: z.array(sessionSummarySchema), cursor: z.string().optional() }),
+          "4xx": problemSchema,
+          "5xx": problemSchema,
+        },
+      },
+    },
+    async (request) => {
+      const { limit, cursor } = request.query;
+      const after = cursor === undefined ? undefined : parseCursor(cursor);
+      if (cursor !== undefined && after === undefined)
+        throw invalidQuery("cursor", "a cursor of a page before");
+      const page = await listSessions(redis, tenantOf(request), { limit, cursor: after });
+      const sessions = await Promise.all(page.sessions.map((session) => summarizeSession(state, session)));
+      return { sessions, ...(page.cursor === undefined ? {} : { cursor: page.cursor }) };
+    },
+  );
+
+  app.get(
+    "/v1/sessions/:sessionId",
+    {
+      config: { scope: "read" },
+      schema: {
+        summary: "A session",
+        params: sessionParams,
+        response: {
+          200: z.object({
+            sessionId: z.string(),
+            agent: z.string().optional(),
+            waiting: z.int(),
+            undelivered: z.int(),
+            active: z.boolean(),
+            worker: z.string().optional(),
+            /** The newest generation; absent where none was committed. */
+            newest: generationSchema.optional(),
+            /** Replies that could not be delivered. */
+            deadReplies: z.array(
+              z.object({
+                replyId: z.string(),
+                channel: z.string(),
+                conversation: z.string(),
+                error: z.object({ code: z.string(), message: z.string() }),
+                attempts: z.int(),
+                diedAt: z.string(),
+              }),
+            ),
+          }),
+          "4xx": problemSchema,
+          "5xx": problemSchema,
+        },
+      },
+    },
+    async (request, reply) => {
+      const signal = requestSignal(reply, closing);
+      const { sessionId } = request.params;
+      const tenant = tenantOf(request);
+      await checkOwned(access, { tenant, sessionId }, signal);
+      const [summary, newest, dead] = await Promise.all([
+        state.inspect(sessionId),
+        store.readNewest({ tenant, sessionId }, signal),
+        state.readDeadReplies(sessionId),
+      ]);
+      const agent = summary.agent ?? commitNoteSchema.safeParse(newest?.note).data?.agent;
+      return {
+        sessionId,
+        ...(agent === undefined ? {} : { agent }),
+        waiting: summary.waiting,
+        undelivered: summary.undelivered,
+        active: summary.leasedBy !== undefined,
+        ...(summary.leasedBy === undefined ? {} : { worker: summary.leasedBy }),
+        ...(newest === undefined ? {} : { newest: viewGeneration(newest) }),
+        deadReplies: dead.map(({ reply: { id, channel, conversation }, error, attempts, diedAt }) => ({
+          ...{ replyId: id, channel, conversation, error, attempts },
+          diedAt: new Date(diedAt).toISOString(),
+        })),
+      };
+    },
+  );
+
+  app.get(
+    "/v1/sessions/:sessionId/generations",
+    {
+      config: { scope: "read" },
+      schema: {
+        summary: "A session's generations, newest first",
+        params: sessionParams,
+        querystring: z.strictObject({
+          limit: z.coerce.number().int().min(1).max(100).default(20),
+          before: z.coerce.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
+        }),
+        response: {
+          200: z.object({ generations: z.array(generationSchema) }),
+          "4xx": problemSchema,
+          "5xx": problemSchema,
+        },
+      },
+    },
+    async (request, reply) => {
+      const signal = requestSignal(reply, closing);
+      const { sessionId } = request.params;
+      const tenant = tenantOf(request);
+      await checkOwned(access, { tenant, sessionId }, signal);
+      const { limit, before } = request.query;
+      const commits = await store.listCommits(
+        { tenant, sessionId },
+        { limit, ...(before === undefined ? {} : { before }) },
+        signal,
+      );
+      return { generations: commits.map(viewGeneration) };
+    },
+  );
+
+  app.get(
+    "/v1/sessions/:sessionId/events",
+    {
+      config: { scope: "read" },
+      schema: {
+        summary: "What happens in a session, as server-sent events",
+        description: "First the events that are kept, or those after `Last-Event-ID`; then those to come.",
+        params: sessionParams,
+        querystring: z.strictObject({ from: z.enum(["oldest", "now"]).default("oldest") }),
+        headers: z.object({ "last-event-id": eventId.optional() }),
+        response: { "4xx": problemSchema, "5xx": problemSchema },
+      },
+    },
+    async (request, reply) => {
+      const { sessionId } = request.params;
+      const tenant = tenantOf(request);
+      const signal = requestSignal(reply, closing);
+      await checkOwned(access, { tenant, sessionId }, signal);
+      const start = request.query.from === "now" ? await state.newestEventId(sessionId) : "0";
+      const after = request.headers["last-event-id"] ?? start;
+      reply.raw.once("close", slots.take(tenant));
+      return sendRaw(
+        reply.headers(eventStreamHeaders),
+        eventStreamBody(sessionEvents({ state, hub, sessionId, after, signal }), clock),
+      );
+    },
+  );
+}
+
+async function* sessionEvents(
+  options: Parameters<typeof followEvents>[0],
+): AsyncGenerator<ServerSentEvent | undefined, void> {
+  for await (const followed of followEvents(options)) {
+    yield followed && { id: followed.id, event: followed.event.type, data: followed.event };
+  }
+  yield { event: "end", data: { reason: "shutdown" } };
+}
+
+function invalidQuery(where: string, problem: string): ApiError {
+  return new ApiError(400, "INVALID_REQUEST", "The querystring is not valid", {
+    problems: [{ where, problem }],
+  });
+}

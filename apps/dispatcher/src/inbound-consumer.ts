@@ -1,0 +1,128 @@
+import {
+  type Clock,
+  InvalidMessageError,
+  inboundJobSchema,
+  type Logger,
+  LongshoreError,
+  MailboxFullError,
+  QUEUE_PREFIX,
+  queueNames,
+} from "@longshore/shared";
+import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
+import type { Redis } from "ioredis";
+import type { z } from "zod";
+import type { AcceptedAnswer, Acceptor } from "./accept.ts";
+import { backoff } from "./backoff.ts";
+import { isTransient } from "./errors.ts";
+import { sleep } from "./sleep.ts";
+
+const LOCK_MS = 15_000;
+const RETRY = { firstMs: 100, longestMs: 5_000 } as const;
+/** How long trouble may hold up the queue at one job, in ms, before that job steps aside. */
+const HOLD_MS = 300_000;
+const STEP_ASIDE_MS = 30_000;
+const COMPLETED_KEPT = { age: 3_600, count: 1_000 } as const;
+const FAILED_KEPT = { age: 30 * 24 * 3_600, count: 10_000 } as const;
+
+export interface InboundConsumerOptions {
+  readonly acceptor: Acceptor;
+  /** Of this consumer alone: it blocks. Without a command time-out. */
+  readonly redis: Redis;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/**
+ * Accepts what producers add to the BullMQ queue `inbound`; a completed job means that its message was
+ * durably accepted (I2). A job is in one of these states:
+ *
+ * - **waiting** → active. One at a time over all dispatchers (BullMQ's global concurrency), so that what one
+ *   producer adds one after another keeps its order (I1). It costs nothing: the processor only accepts.
+ * - **active** → completed, when the message is accepted, or was before.
+ *   → failed, for good, when it can never be accepted (malformed, unknown agent, too large): with the code,
+ *   kept to be seen. Whatever `attempts` it has: no retry mends it.
+ *   → failed by its own `attempts`, when the session's mailbox is full: its producer decides how often to try.
+ *   → active still, while Redis or the object store are in trouble: it is tried again in place, since most
+ *   producers leave `attempts` at 1, and what comes behind it must not overtake it. Trouble that lasts for
+ *   `HOLD_MS` is this job's alone, or worse than order: it goes to **delayed** and lets the others pass (I10).
+ *   → waiting, at the front, when the dispatcher stops in the middle.
+ * - **stalled** (its dispatcher died) → waiting, at the front, as often as it takes.
+ */
+export class InboundConsumer {
+  readonly #options: InboundConsumerOptions;
+  readonly #closing = new AbortController();
+  readonly #worker: Worker;
+  readonly #queue: Queue;
+
+  constructor(options: InboundConsumerOptions) {
+    this.#options = options;
+    const { redis, log } = options;
+    this.#queue = new Queue(queueNames.inbound, { connection: redis, prefix: QUEUE_PREFIX });
+    this.#queue.on("error", (error) => log.debug({ err: error }, "inbound queue"));
+    this.#worker = new Worker(queueNames.inbound, (job, token) => this.#process(job, token), {
+      connection: redis,
+      prefix: QUEUE_PREFIX,
+      autorun: false,
+      concurrency: 1,
+      lockDuration: LOCK_MS,
+      stalledInterval: LOCK_MS / 3,
+      maxStalledCount: Number.MAX_SAFE_INTEGER,
+      removeOnComplete: COMPLETED_KEPT,
+      removeOnFail: FAILED_KEPT,
+    });
+    this.#worker.on("error", (error) => log.warn({ err: error }, "inbound consumer"));
+    this.#worker.on("failed", (job, error) =>
+      log.warn({ jobId: job?.id, reason: error.message }, "inbound job failed"),
+    );
+  }
+
+  async start(): Promise<void> {
+    await this.#queue.setGlobalConcurrency(1);
+    this.#worker
+      .run()
+      .catch((error: unknown) => this.#options.log.error({ err: error }, "inbound consumer ended"));
+  }
+
+  /** Ends after the job in hand; one that is being tried again goes back to the front of the queue. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#worker.close();
+    await this.#queue.close();
+  }
+
+  async #process(job: Job, token: string | undefined): Promise<AcceptedAnswer> {
+    const parsed = inboundJobSchema.safeParse(job.data);
+    if (!parsed.success) throw refusal(new InvalidMessageError(problemsOf(parsed.error)));
+    const { tenant, ...message } = parsed.data;
+    const { acceptor, clock, log } = this.#options;
+    const started = clock.monotonic();
+    for (let failures = 1; ; failures++) {
+      try {
+        return await acceptor.accept(tenant, message);
+      } catch (error) {
+        if (error instanceof MailboxFullError)
+          throw new Error(`${error.code}: ${error.message}`, { cause: error });
+        if (!isTransient(error)) throw refusal(error);
+        if (clock.monotonic() - started > HOLD_MS) {
+          log.warn({ err: error, jobId: job.id }, "inbound job steps aside");
+          await job.moveToDelayed(clock.now() + STEP_ASIDE_MS, token);
+          throw new DelayedError();
+        }
+        log.warn({ err: error, jobId: job.id, failures }, "inbound job is tried again");
+        if (!(await sleep(backoff(failures, RETRY), this.#closing.signal))) {
+          await job.moveToWait(token);
+          throw new WaitingError();
+        }
+      }
+    }
+  }
+}
+
+function refusal(error: unknown): UnrecoverableError {
+  const code = error instanceof LongshoreError ? error.code : "INTERNAL_ERROR";
+  return new UnrecoverableError(`${code}: ${error instanceof Error ? error.message : String(error)}`);
+}
+
+function problemsOf(error: z.ZodError): { where: string; problem: string }[] {
+  return error.issues.map(({ path, message }) => ({ where: path.join("."), problem: message }));
+}

@@ -1,0 +1,123 @@
+import { GenerationNotFoundError, type SessionStore } from "@longshore/session-store";
+import {
+  type Artifact,
+  commitNoteSchema,
+  deriveReplyId,
+  type MessageRecord,
+  type MessageState,
+  messageStates,
+  type SessionState,
+  sessionOfMessageId,
+} from "@longshore/shared";
+import { z } from "zod";
+
+export const artifactViewSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  contentType: z.string(),
+  sizeBytes: z.int(),
+  /** Path of its content on this server. */
+  path: z.string(),
+});
+
+export const replyViewSchema = z.object({
+  id: z.string(),
+  kind: z.enum(["answer", "notice"]),
+  channel: z.string(),
+  conversation: z.string(),
+  thread: z.string().optional(),
+  text: z.string(),
+  artifacts: z.array(artifactViewSchema),
+  refusedFiles: z.array(z.object({ name: z.string(), reason: z.string() })).optional(),
+  inReplyTo: z.array(z.string()),
+  createdAt: z.string(),
+});
+export type ReplyView = z.output<typeof replyViewSchema>;
+
+export const messageViewSchema = z.object({
+  messageId: z.string(),
+  sessionId: z.string(),
+  seq: z.int(),
+  state: z.enum(messageStates),
+  /** Turns that failed with it. */
+  attempts: z.int(),
+  acceptedAt: z.string(),
+  endedAt: z.string().optional(),
+  generation: z.int().optional(),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+  replies: z.array(replyViewSchema),
+});
+export type MessageView = z.output<typeof messageViewSchema>;
+
+export function isEnded(state: MessageState): boolean {
+  return state !== "accepted" && state !== "running";
+}
+
+export interface MessageViewsOptions {
+  readonly state: SessionState;
+  readonly store: SessionStore;
+}
+
+/**
+ * What is known of messages: Redis' record says how far one is; the commit that ended it says what was
+ * answered, so that a reply is readable for as long as its generation is kept.
+ */
+export class MessageViews {
+  readonly #options: MessageViewsOptions;
+
+  constructor(options: MessageViewsOptions) {
+    this.#options = options;
+  }
+
+  /** Undefined where no such message is known (any more). */
+  async read(tenant: string, messageId: string, signal: AbortSignal): Promise<MessageView | undefined> {
+    const sessionId = sessionOfMessageId(messageId);
+    if (sessionId === undefined) return undefined;
+    const record = await this.#options.state.readMessage(messageId);
+    if (record === undefined) return undefined;
+    const replies = await this.#replies(tenant, sessionId, messageId, record, signal);
+    return {
+      messageId,
+      sessionId,
+      seq: record.seq,
+      state: record.state,
+      attempts: record.attempts,
+      acceptedAt: new Date(record.acceptedAt).toISOString(),
+      ...(record.endedAt === undefined ? {} : { endedAt: new Date(record.endedAt).toISOString() }),
+      ...(record.generation === undefined ? {} : { generation: record.generation }),
+      ...(record.error === undefined ? {} : { error: record.error }),
+      replies,
+    };
+  }
+
+  async #replies(
+    tenant: string,
+    sessionId: string,
+    messageId: string,
+    { state, generation }: MessageRecord,
+    signal: AbortSignal,
+  ): Promise<ReplyView[]> {
+    if (!isEnded(state) || generation === undefined) return [];
+    const commit = await this.#options.store
+      .readCommit({ tenant, sessionId }, generation, signal)
+      .catch((error: unknown) => {
+        // Beyond its retention, or the session was deleted.
+        if (error instanceof GenerationNotFoundError) return undefined;
+        throw error;
+      });
+    if (commit === undefined) return [];
+    const note = commitNoteSchema.parse(commit.note);
+    return note.replies
+      .filter(({ inReplyTo }) => inReplyTo.includes(messageId))
+      .map(({ index, ...reply }) => ({
+        ...reply,
+        id: deriveReplyId(sessionId, commit.id, index),
+        artifacts: reply.artifacts.map((artifact) => viewArtifact(messageId, artifact)),
+        createdAt: commit.time,
+      }));
+  }
+}
+
+function viewArtifact(messageId: string, artifact: Artifact): z.output<typeof artifactViewSchema> {
+  return { ...artifact, path: `/v1/messages/${messageId}/artifacts/${encodeURIComponent(artifact.id)}` };
+}

@@ -1,0 +1,20 @@
+/** Errors of a Redis that is away, starting, failing over or out of memory, as ioredis words them. */
+const CLIENT_TROUBLE =
+  /^(?:Connection is closed|Command timed out|Stream isn't writeable|Socket timeout|Reached the max retries|None of startup nodes|Failed to refresh slots)/;
+const SERVER_TROUBLE =
+  /^(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|OOM|MISCONF|NOREPLICAS|UNBLOCKED)\b/;
+const SOCKET_TROUBLE = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "ENOTFOUND",
+]);
+
+/** Whether an error says that Redis can't serve now: the same call may succeed later. */
+export function isRedisTrouble(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (CLIENT_TROUBLE.test(error.message) || SERVER_TROUBLE.test(error.message)) return true;
+  return "code" in error && typeof error.code === "string" && SOCKET_TROUBLE.has(error.code);
+}
