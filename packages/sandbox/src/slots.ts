@@ -27,8 +27,7 @@ export class Slots {
   }
 
   /**
-   * Makes a slot with the session's four directories, for its owner alone. What is there already (a
-   * session that was hydrated first) is left as it is.
+   * Makes an empty slot for its owner alone; one that is there already is left as it is.
    * @returns its path
    */
   async create(nonce: string, owner: SandboxUser): Promise<string> {
@@ -41,7 +40,15 @@ export class Slots {
     } catch (error) {
       if (errnoOf(error) !== "EEXIST") throw error;
     }
-    using tree = SessionTree.open(path);
+    return path;
+  }
+
+  /**
+   * Makes those of the session's four directories that are not there, so that a sandbox can start in its
+   * working directory while the session is still being restored.
+   */
+  async furnish(nonce: string, owner: SandboxUser): Promise<void> {
+    using tree = SessionTree.open(this.path(nonce));
     for (const name of SESSION_DIRECTORIES) {
       try {
         await tree.makeDirectory(name, { mode: PRIVATE_MODE, owner });
@@ -49,7 +56,6 @@ export class Slots {
         if (!(error instanceof PathExistsError)) throw error;
       }
     }
-    return path;
   }
 
   /**

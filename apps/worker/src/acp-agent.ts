@@ -1,0 +1,250 @@
+import { Readable, Writable } from "node:stream";
+import {
+  type ClientConnection,
+  type ContentBlock,
+  client,
+  type InitializeResponse,
+  ndJsonStream,
+  PROTOCOL_VERSION,
+  type RequestPermissionRequest,
+  type RequestPermissionResponse,
+  type SessionUpdate,
+  type StopReason,
+} from "@agentclientprotocol/sdk";
+import type { Sandbox } from "@longshore/sandbox";
+import type { AgentDefinition, Clock } from "@longshore/shared";
+import { AgentExitedError, AgentOutOfMemoryError, AgentRefusedError, TurnTimeoutError } from "./errors.ts";
+
+/** How long an agent may take until it is ready for its first prompt, in ms. */
+const START_LIMIT_MS = 60_000;
+/** How long an agent that was asked to cancel may take before it is given up on, in ms. */
+const CANCEL_GRACE_MS = 15_000;
+/** After its output ended, how long to wait for the news how the agent's process ended, in ms. */
+const EXIT_NEWS_MS = 5_000;
+
+const WORKING_DIRECTORY = "/session/workspace";
+
+export interface PromptOptions {
+  /** Each update of the turn, as it comes. */
+  readonly onUpdate: (update: SessionUpdate) => void;
+  /** Ends the turn: the agent is asked to cancel, then given up on. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * An ACP agent in a sandbox, with the worker as its client.
+ *
+ * connected → (`initialize`) ready → (`open`) in a session ⇄ (`prompt`) in a turn; from everywhere → ended,
+ * when the process or its output ends. A request that is under way then fails with how it ended. Nothing
+ * that the agent does is trusted: its lines are bounded, updates of another session or outside a turn are
+ * left out, and every wait has a limit.
+ */
+export class AcpAgent {
+  readonly #sandbox: Sandbox;
+  readonly #definition: AgentDefinition;
+  readonly #clock: Clock;
+  readonly #connection: ClientConnection;
+  #capabilities: InitializeResponse["agentCapabilities"];
+  #sessionId: string | undefined;
+  #onUpdate: ((update: SessionUpdate) => void) | undefined;
+  /** Resolves when the agent is gone, by itself or by `close`. */
+  readonly ended: Promise<void>;
+  #hasEnded = false;
+
+  constructor(sandbox: Sandbox, definition: AgentDefinition, clock: Clock) {
+    this.#sandbox = sandbox;
+    this.#definition = definition;
+    this.#clock = clock;
+    this.#connection = client({ name: "longshore" })
+      .onNotification("session/update", ({ params }) => {
+        if (params.sessionId === this.#sessionId) this.#onUpdate?.(params.update);
+      })
+      .onRequest("session/request_permission", ({ params }) =>
+        answerPermission(definition.permissions, params),
+      )
+      .connect(
+        ndJsonStream(
+          Writable.toWeb(sandbox.stdin),
+          Readable.toWeb(sandbox.stdout) as ReadableStream<Uint8Array>,
+          { maxMessageBytes: definition.limits.output },
+        ),
+      );
+    // How it ended is told by the request that fails; between turns it only matters that it did.
+    this.ended = Promise.race([this.#connection.closed, sandbox.exited])
+      .catch(() => undefined)
+      .then(() => {
+        this.#hasEnded = true;
+      });
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** @throws TurnTimeoutError, AgentExitedError, AgentOutOfMemoryError, AgentRefusedError, or the signal's reason */
+  async initialize(signal: AbortSignal): Promise<void> {
+    const { agentCapabilities } = await this.#startRequest("initialize", signal, () =>
+      this.#connection.agent.request("initialize", {
+        protocolVersion: PROTOCOL_VERSION,
+        clientInfo: { name: "longshore", version: "0.1.0" },
+        clientCapabilities: {},
+      }),
+    );
+    this.#capabilities = agentCapabilities;
+  }
+
+  /**
+   * Continues the agent's own session of an earlier activation where the agent can, else begins a new one.
+   * Gives the id to continue it by.
+   */
+  async open(earlier: string | undefined, signal: AbortSignal): Promise<string> {
+    const where = { cwd: WORKING_DIRECTORY, mcpServers: [] };
+    if (earlier !== undefined) {
+      const method = this.#capabilities?.sessionCapabilities?.resume
+        ? "session/resume"
+        : this.#capabilities?.loadSession
+          ? "session/load"
+          : undefined;
+      if (method !== undefined) {
+        try {
+          await this.#startRequest(method, signal, async () => {
+            if (method === "session/resume") {
+              await this.#connection.agent.request("session/resume", { sessionId: earlier, ...where });
+            } else await this.#connection.agent.request("session/load", { sessionId: earlier, ...where });
+          });
+          this.#sessionId = earlier;
+          return earlier;
+        } catch (error) {
+          // It may have forgotten it (its files are its own); a new session is better than none.
+          if (!(error instanceof AgentRefusedError)) throw error;
+        }
+      }
+    }
+    const { sessionId } = await this.#startRequest("session/new", signal, () =>
+      this.#connection.agent.request("session/new", { cwd: WORKING_DIRECTORY, mcpServers: [] }),
+    );
+    this.#sessionId = sessionId;
+    return sessionId;
+  }
+
+  /**
+   * One turn. Rejects with the signal's reason when that ended it, with a `TurnTimeoutError` beyond the
+   * turn's limit or its idle limit, and with how the agent ended or failed.
+   */
+  async prompt(blocks: readonly ContentBlock[], options: PromptOptions): Promise<StopReason> {
+    const { turn: turnMs, idle: idleMs } = this.#definition.limits;
+    const limit = new AbortController();
+    const timeOut = (kind: "turn" | "idle", ms: number) =>
+      limit.abort(new TurnTimeoutError(kind, ms, this.#sandbox.stderrTail()));
+    const turnTimer = setTimeout(() => timeOut("turn", turnMs), turnMs);
+    let lastSign = this.#clock.monotonic();
+    let idleTimer: NodeJS.Timeout;
+    const watchIdle = (inMs: number) => {
+      idleTimer = setTimeout(() => {
+        const leftMs = lastSign + idleMs - this.#clock.monotonic();
+        if (leftMs > 0) watchIdle(leftMs);
+        else timeOut("idle", idleMs);
+      }, inMs);
+    };
+    watchIdle(idleMs);
+    this.#onUpdate = (update) => {
+      lastSign = this.#clock.monotonic();
+      options.onUpdate(update);
+    };
+    const sessionId = this.#sessionId as string;
+    const stop = AbortSignal.any([limit.signal, options.signal]);
+    try {
+      const { stopReason } = await this.#request("session/prompt", stop, CANCEL_GRACE_MS, () => {
+        const answer = this.#connection.agent.request("session/prompt", { sessionId, prompt: [...blocks] });
+        const cancel = () =>
+          void this.#connection.agent.notify("session/cancel", { sessionId }).catch(() => undefined);
+        stop.addEventListener("abort", cancel, { once: true });
+        return answer.finally(() => stop.removeEventListener("abort", cancel));
+      });
+      // What a cancelled turn answers is not the answer.
+      stop.throwIfAborted();
+      return stopReason;
+    } finally {
+      this.#onUpdate = undefined;
+      clearTimeout(turnTimer);
+      // biome-ignore lint/style/noNonNullAssertion: `watchIdle` has set it
+      clearTimeout(idleTimer!);
+    }
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+
+  async #startRequest<T>(method: string, signal: AbortSignal, send: () => Promise<T>): Promise<T> {
+    const limit = new AbortController();
+    const timer = setTimeout(
+      () => limit.abort(new TurnTimeoutError("start", START_LIMIT_MS, this.#sandbox.stderrTail())),
+      START_LIMIT_MS,
+    );
+    try {
+      return await this.#request(method, AbortSignal.any([limit.signal, signal]), 0, send);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Sends a request; waits for its answer, for the agent's end, or until `graceMs` after the signal. */
+  async #request<T>(
+    method: string,
+    signal: AbortSignal,
+    graceMs: number,
+    send: () => Promise<T>,
+  ): Promise<T> {
+    signal.throwIfAborted();
+    let graceTimer: NodeJS.Timeout | undefined;
+    let onAbort: (() => void) | undefined;
+    const aborted = new Promise<never>((_, reject) => {
+      onAbort = () => {
+        graceTimer = setTimeout(() => reject(signal.reason), graceMs);
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+    });
+    try {
+      return await Promise.race([send(), aborted]);
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw await this.#explain(method, error);
+    } finally {
+      clearTimeout(graceTimer);
+      if (onAbort) signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** Why a request failed: by the end of the agent's process, or by what the agent said. */
+  async #explain(method: string, error: unknown): Promise<unknown> {
+    if (!this.#connection.signal.aborted)
+      return new AgentRefusedError(method, error, this.#sandbox.stderrTail());
+    let timer: NodeJS.Timeout | undefined;
+    const noNews = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => resolve(undefined), EXIT_NEWS_MS);
+    });
+    try {
+      const exit = await Promise.race([this.#sandbox.exited, noNews]);
+      const stderr = this.#sandbox.stderrTail();
+      // Still running: it closed its output, or wrote what can't be read.
+      if (exit === undefined) return new AgentRefusedError(method, error, stderr);
+      return exit.outOfMemory
+        ? new AgentOutOfMemoryError(this.#definition.limits.memory, stderr)
+        : new AgentExitedError(exit.exitCode, exit.signal, stderr);
+    } catch (engineError) {
+      return engineError;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function answerPermission(
+  policy: AgentDefinition["permissions"],
+  { options }: RequestPermissionRequest,
+): RequestPermissionResponse {
+  const kinds = policy === "allow" ? ["allow_once", "allow_always"] : ["reject_once", "reject_always"];
+  const option = options.find(({ kind }) => kinds.includes(kind));
+  return { outcome: option ? { outcome: "selected", optionId: option.optionId } : { outcome: "cancelled" } };
+}

@@ -1,0 +1,58 @@
+import type { Commit } from "@longshore/session-store";
+import {
+  type CommitNote,
+  commitNoteSchema,
+  deriveReplyId,
+  type MessageEnd,
+  type PublishedReply,
+  RECENT_MESSAGES,
+  type Reply,
+} from "@longshore/shared";
+
+/** The fleet's note in a commit; undefined for a commit that something else made (a push, say). */
+export function readNote(commit: Commit | undefined): CommitNote | undefined {
+  const parsed = commitNoteSchema.safeParse(commit?.note);
+  return parsed.success ? parsed.data : undefined;
+}
+
+/** The replies of a commit as they are published: each with its id and its place in the order. */
+export function publishedReplies(
+  commit: Commit,
+  note: CommitNote,
+  ref: { readonly tenant: string; readonly sessionId: string },
+): PublishedReply[] {
+  return note.replies.map((reply) => ({
+    ...reply,
+    ...ref,
+    id: deriveReplyId(ref.sessionId, commit.id, reply.index),
+    generation: commit.generation,
+    createdAt: commit.time,
+  }));
+}
+
+/** What is new in a commit's note. */
+export interface NextNote {
+  readonly agent: string;
+  readonly turnId?: string;
+  readonly ends?: readonly MessageEnd[];
+  readonly replies?: readonly Reply[];
+  readonly agentSessionId?: string;
+}
+
+/** The note of the next commit: what it ends and says, and what is carried on from the one before. */
+export function nextNote(
+  parent: CommitNote | undefined,
+  next: NextNote & { readonly undelivered: readonly PublishedReply[] },
+): CommitNote {
+  const ends = [...(next.ends ?? [])];
+  const agentSessionId = next.agentSessionId ?? parent?.agentSessionId;
+  return {
+    agent: next.agent,
+    ...(next.turnId === undefined ? {} : { turnId: next.turnId }),
+    ends,
+    replies: [...(next.replies ?? [])],
+    undelivered: [...next.undelivered],
+    recent: [...(parent?.recent ?? []), ...ends.map(({ message }) => message.id)].slice(-RECENT_MESSAGES),
+    ...(agentSessionId === undefined ? {} : { agentSessionId }),
+  };
+}

@@ -1,0 +1,75 @@
+import { LongshoreError } from "@longshore/shared";
+
+/** The agent's process ended, or closed its output, in the middle of a turn. */
+export class AgentExitedError extends LongshoreError {
+  readonly exitCode: number | null;
+  constructor(exitCode: number | null, signal: string | null, stderr: string) {
+    const how = signal ? `was ended by ${signal}` : `exited with ${exitCode ?? "an unknown status"}`;
+    super("AGENT_EXITED", withStderr(`The agent ${how} before it answered`, stderr));
+    this.exitCode = exitCode;
+  }
+}
+
+/** The sandbox used more memory than its limit, and the kernel ended the agent. */
+export class AgentOutOfMemoryError extends LongshoreError {
+  constructor(limitBytes: number, stderr: string) {
+    super(
+      "AGENT_OUT_OF_MEMORY",
+      withStderr(`The agent needed more than ${limitBytes} bytes of memory`, stderr),
+    );
+  }
+}
+
+/** The agent answered a request with an error, or with something that is no ACP. */
+export class AgentRefusedError extends LongshoreError {
+  constructor(method: string, cause: unknown, stderr: string) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    super("AGENT_ERROR", withStderr(`The agent failed ${method}: ${reason}`, stderr), { cause });
+  }
+}
+
+/** A turn took longer than its limit, or went on without a sign of life for longer than its idle limit. */
+export class TurnTimeoutError extends LongshoreError {
+  readonly limitMs: number;
+  constructor(kind: "turn" | "idle" | "start", limitMs: number, stderr: string) {
+    const what = {
+      turn: "The turn took longer than",
+      idle: "The agent gave no sign of life for",
+      start: "The agent was not ready within",
+    }[kind];
+    super(`${kind.toUpperCase()}_TIMEOUT`, withStderr(`${what} ${limitMs} ms`, stderr));
+    this.limitMs = limitMs;
+  }
+}
+
+/** The worker stops: what runs is handed back to the queue. No fault of any message. */
+export class HandedBackError extends LongshoreError {
+  constructor() {
+    super("HANDED_BACK", "The worker is stopping; the session goes to another one", { retryable: true });
+  }
+}
+
+/** A generation by an activation with a lower epoch stands where this one wanted to commit: it is adopted. */
+export class OvertakenError extends LongshoreError {
+  readonly generation: number;
+  constructor(generation: number) {
+    super("OVERTAKEN", `Generation ${generation} was committed by an earlier activation`, {
+      retryable: true,
+    });
+    this.generation = generation;
+  }
+}
+
+/** The configuration does not define the session's agent any more. */
+export class AgentGoneError extends LongshoreError {
+  constructor(agent: string) {
+    super("UNKNOWN_AGENT", `Agent "${agent}" is not configured any more`);
+  }
+}
+
+const STDERR_SHOWN = 2_000;
+
+function withStderr(text: string, stderr: string): string {
+  const shown = stderr.trimEnd().slice(-STDERR_SHOWN);
+  return shown ? `${text}. Its last output on stderr:\n${shown}` : text;
+}

@@ -1,0 +1,39 @@
+import { EngineUnreachableError, ImageMissingError } from "@longshore/sandbox";
+import { describe, expect, it } from "vitest";
+import { AgentExitedError, AgentGoneError, HandedBackError, TurnTimeoutError } from "./errors.ts";
+import { classifyFailure, retryDelayMs } from "./failure.ts";
+
+describe("classifyFailure", () => {
+  it.each([
+    ["counted", new AgentExitedError(1, null, "")],
+    ["counted", new TurnTimeoutError("idle", 1_000, "")],
+    ["counted", new TypeError("a bug of ours: must not loop for ever")],
+    ["hopeless", new ImageMissingError("nope")],
+    ["hopeless", new AgentGoneError("gone")],
+    ["innocent", new HandedBackError()],
+    ["innocent", new EngineUnreachableError("unix:///nowhere", new Error("ENOENT"))],
+  ])("is %s: %s", (kind, error) => {
+    expect(classifyFailure(error).kind).toBe(kind);
+  });
+
+  it("carries the agent's last words", () => {
+    expect(classifyFailure(new AgentExitedError(2, null, "boom\n")).error).toEqual({
+      code: "AGENT_EXITED",
+      message: "The agent exited with 2 before it answered. Its last output on stderr:\nboom",
+    });
+  });
+});
+
+describe("retryDelayMs", () => {
+  const backoff = { backoff: 100, longest: 1_000 };
+
+  it("doubles with each failure, up to the longest", () => {
+    expect([0, 1, 2, 3, 4, 60].map((failures) => retryDelayMs(failures, backoff, () => 1))).toEqual([
+      100, 200, 400, 800, 1_000, 1_000,
+    ]);
+  });
+
+  it("is never less than half of that", () => {
+    expect(retryDelayMs(2, backoff, () => 0)).toBe(200);
+  });
+});

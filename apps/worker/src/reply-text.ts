@@ -1,0 +1,62 @@
+/**
+ * Collects what the agent says in a turn. The reply is the text after the last tool call, or all of it
+ * where nothing follows or the definition says so. Bounded: what goes beyond is counted and marked (I11).
+ */
+export class ReplyText {
+  readonly #maxBytes: number;
+  readonly #all = new BoundedText();
+  readonly #last = new BoundedText();
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  append(text: string): void {
+    this.#all.append(text, this.#maxBytes);
+    this.#last.append(text, this.#maxBytes);
+  }
+
+  toolCalled(): void {
+    this.#last.clear();
+  }
+
+  read(which: "last" | "all"): string {
+    const last = this.#last.toString();
+    return which === "last" && last.trim() !== "" ? last : this.#all.toString();
+  }
+}
+
+class BoundedText {
+  #parts: string[] = [];
+  #bytes = 0;
+  #cutBytes = 0;
+
+  append(text: string, maxBytes: number): void {
+    const bytes = Buffer.byteLength(text);
+    if (this.#cutBytes > 0 || this.#bytes + bytes > maxBytes) {
+      const room = this.#cutBytes > 0 ? 0 : maxBytes - this.#bytes;
+      // `toString` of cut UTF-8 ends in a replacement character, which is taken off.
+      const kept = Buffer.from(text)
+        .subarray(0, room)
+        .toString()
+        .replace(/\uFFFD$/, "");
+      if (kept) this.#parts.push(kept);
+      this.#bytes += Buffer.byteLength(kept);
+      this.#cutBytes += bytes - Buffer.byteLength(kept);
+      return;
+    }
+    this.#parts.push(text);
+    this.#bytes += bytes;
+  }
+
+  clear(): void {
+    this.#parts = [];
+    this.#bytes = 0;
+    this.#cutBytes = 0;
+  }
+
+  toString(): string {
+    const text = this.#parts.join("");
+    return this.#cutBytes > 0 ? `${text}\n[cut: ${this.#cutBytes} more bytes]` : text;
+  }
+}

@@ -1,0 +1,78 @@
+import type { Logger, SessionEvent, SessionState } from "@longshore/shared";
+
+/** Pieces of text that come within this time become one event, in ms. */
+const GATHER_MS = 50;
+/** Text that waits to be said, in characters; what comes beyond it while Redis is slow is left out. */
+const WAITING_MAX = 64 * 1024;
+/** Events that wait to be written; what comes beyond them is left out. */
+const WRITES_WAITING_MAX = 256;
+/** The text of one event, in characters. */
+const EVENT_TEXT_MAX = 16 * 1024;
+
+/**
+ * Says what happens in a turn to the session's events, in order: one write at a time, text gathered,
+ * bounded. Events are for those who watch: a write that fails is logged and fails nothing.
+ */
+export class TurnEvents {
+  readonly #state: SessionState;
+  readonly #sessionId: string;
+  readonly #turnId: string;
+  readonly #log: Logger;
+  #text = "";
+  #timer: NodeJS.Timeout | undefined;
+  #writes: Promise<void> = Promise.resolve();
+  #writesWaiting = 0;
+
+  constructor(options: {
+    readonly state: SessionState;
+    readonly sessionId: string;
+    readonly turnId: string;
+    readonly log: Logger;
+  }) {
+    this.#state = options.state;
+    this.#sessionId = options.sessionId;
+    this.#turnId = options.turnId;
+    this.#log = options.log;
+  }
+
+  text(text: string): void {
+    this.#text = (this.#text + text).slice(0, WAITING_MAX);
+    this.#timer ??= setTimeout(() => this.#flushText(), GATHER_MS);
+  }
+
+  tool(toolCallId: string, title: string | undefined, status: string | undefined): void {
+    this.#flushText();
+    this.#write({
+      type: "tool",
+      turnId: this.#turnId,
+      toolCallId: toolCallId.slice(0, 256),
+      ...(title === undefined ? {} : { title: title.slice(0, 1024) }),
+      ...(status === undefined ? {} : { status }),
+    });
+  }
+
+  /** Resolves when everything said so far was written, or could not be. */
+  async flush(): Promise<void> {
+    this.#flushText();
+    await this.#writes;
+  }
+
+  #flushText(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const text = this.#text;
+    this.#text = "";
+    for (let at = 0; at < text.length; at += EVENT_TEXT_MAX) {
+      this.#write({ type: "text", turnId: this.#turnId, text: text.slice(at, at + EVENT_TEXT_MAX) });
+    }
+  }
+
+  #write(event: SessionEvent): void {
+    if (this.#writesWaiting >= WRITES_WAITING_MAX) return;
+    this.#writesWaiting++;
+    this.#writes = this.#writes
+      .then(() => this.#state.addEvent(this.#sessionId, event))
+      .catch((error: unknown) => this.#log.warn({ err: error }, "an event was not written"))
+      .finally(() => this.#writesWaiting--);
+  }
+}

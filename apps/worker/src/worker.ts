@@ -1,0 +1,138 @@
+import { isSessionId, type Logger, QUEUE_PREFIX, queueNames } from "@longshore/shared";
+import { DelayedError, type Job, type QueueOptions, Worker as QueueWorker } from "bullmq";
+import { Activation, type ActivationParts } from "./activation.ts";
+import { Places } from "./places.ts";
+
+/** Jobs taken beyond the places, so that a new session can evict one that lingers. */
+const JOBS_BEYOND_PLACES = 1;
+/** How long to leave a session alone whose activation could not even be run, in ms. */
+const TROUBLE_DELAY_MS = 2_000;
+
+export interface TurnWorkerOptions {
+  readonly connection: QueueOptions["connection"];
+  readonly places: number;
+  readonly leaseMs: number;
+  readonly parts: Omit<ActivationParts, "mayLinger">;
+  readonly log: Logger;
+}
+
+/**
+ * Takes wakes from the queue `turns` and runs an activation for each.
+ *
+ * running → draining (`drain`): no new work; lingering ends at once; running turns may finish → handing back,
+ * after the drain time: what still runs is stopped and its session released for others → closed.
+ *
+ * Jobs are only wakes, so none ever fails: one whose session is held elsewhere, waits for a retry or was
+ * handed back moves itself to delayed; every other one completes. Stalled jobs are tried without limit:
+ * a worker's death is no fault of the sessions on it.
+ */
+export class TurnWorker {
+  readonly #options: TurnWorkerOptions;
+  readonly #places: Places;
+  readonly #queue: QueueWorker;
+  /** By session: a process never runs two activations of one, though BullMQ may hand it its own stalled job. */
+  readonly #activations = new Map<string, Activation>();
+  readonly #jobs = new Map<string, Activation>();
+  readonly #draining = new AbortController();
+
+  constructor(options: TurnWorkerOptions) {
+    this.#options = options;
+    this.#places = new Places(options.places);
+    this.#queue = new QueueWorker(queueNames.turns, (job, token) => this.#process(job, token), {
+      connection: options.connection,
+      prefix: QUEUE_PREFIX,
+      autorun: false,
+      concurrency: options.places + JOBS_BEYOND_PLACES,
+      lockDuration: options.leaseMs,
+      stalledInterval: Math.ceil(options.leaseMs / 3),
+      maxStalledCount: Number.MAX_SAFE_INTEGER,
+      removeOnComplete: { count: 0 },
+      removeOnFail: { count: 0 },
+    });
+    this.#queue.on("error", (error) => options.log.error({ err: error }, "the queue of turns"));
+    this.#queue.on("lockRenewalFailed", (jobIds) => {
+      for (const jobId of jobIds) this.#jobs.get(jobId)?.fence("the job's lock was lost");
+    });
+  }
+
+  get activations(): ReadonlyMap<string, Activation> {
+    return this.#activations;
+  }
+
+  /** Begins to take jobs. */
+  start(): void {
+    void this.#queue
+      .run()
+      .catch((error: unknown) => this.#options.log.error({ err: error }, "the queue of turns"));
+  }
+
+  /** The session has a new message, perhaps. */
+  hint(sessionId: string): void {
+    this.#activations.get(sessionId)?.hint();
+  }
+
+  /** Takes no more work, lets running turns finish for `drainMs`, hands the rest back; resolves when nothing runs. */
+  async drain(drainMs: number): Promise<void> {
+    this.#draining.abort(new Error("the worker is draining"));
+    const closed = this.#queue.close();
+    for (const activation of this.#activations.values()) activation.evict();
+    const timer = setTimeout(() => {
+      for (const activation of this.#activations.values()) activation.handBack();
+    }, drainMs);
+    try {
+      await closed;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #process(job: Job, token: string | undefined): Promise<void> {
+    const { sessionId } = job.data as { readonly sessionId?: unknown };
+    if (typeof sessionId !== "string" || !isSessionId(sessionId)) {
+      this.#options.log.warn(
+        { jobId: job.id },
+        "a job on the queue of turns names no session; it is dropped",
+      );
+      return;
+    }
+    const laterMs = await this.#activate(sessionId, job.id as string);
+    if (laterMs === undefined) return;
+    await job.moveToDelayed(Date.now() + laterMs, token);
+    throw new DelayedError();
+  }
+
+  /** Undefined where the job is done; else after how many ms the session is to be looked at again. */
+  async #activate(sessionId: string, jobId: string): Promise<number | undefined> {
+    const { parts, leaseMs, log } = this.#options;
+    if (this.#activations.has(sessionId)) return leaseMs;
+    let place: number;
+    try {
+      place = await this.#places.acquire(this.#draining.signal);
+    } catch {
+      return 0;
+    }
+    // While this one waited for a place, a second job of the session may have come.
+    if (this.#activations.has(sessionId)) {
+      this.#places.release(place);
+      return leaseMs;
+    }
+    const activation = new Activation(sessionId, {
+      ...parts,
+      mayLinger: () => !this.#places.wanted && !this.#draining.signal.aborted,
+    });
+    this.#activations.set(sessionId, activation);
+    this.#jobs.set(jobId, activation);
+    this.#places.occupy(place, activation);
+    try {
+      const end = await activation.run();
+      return end.outcome === "released" ? undefined : end.inMs;
+    } catch (error) {
+      log.error({ err: error, sessionId }, "the activation could not be run");
+      return TROUBLE_DELAY_MS;
+    } finally {
+      this.#activations.delete(sessionId);
+      this.#jobs.delete(jobId);
+      if (!activation.stuck) this.#places.release(place);
+    }
+  }
+}

@@ -1,0 +1,144 @@
+import { createHash, randomBytes } from "node:crypto";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
+import { type Redis, startRedis } from "../../infra/setup/redis.ts";
+import { Api } from "./api.ts";
+import { AppProcess } from "./app-process.ts";
+
+const repository = fileURLToPath(new URL("../..", import.meta.url));
+
+/** What `npm test` provides; a test without it fails and says so. */
+export function required(name: string): string {
+  const value = process.env[name];
+  if (value === undefined) throw new Error(`${name} is not set: run the tests by "npm test"`);
+  return value;
+}
+
+export interface FleetOptions {
+  /** @default "bwrap" */
+  readonly runtime?: "docker" | "bwrap";
+  /** @default "file" */
+  readonly store?: "file" | "s3";
+  /** Merged over the agent's definition. */
+  readonly agent?: Readonly<Record<string, unknown>>;
+  /** Merged over the worker's settings. */
+  readonly worker?: Readonly<Record<string, unknown>>;
+  /** Channels besides `http`, with a route each. */
+  readonly channels?: Readonly<Record<string, unknown>>;
+}
+
+/** A fleet of real processes on a private Redis, with one tenant and the agent `shell`. */
+export class Fleet implements AsyncDisposable {
+  readonly directory: string;
+  readonly redis: Redis;
+  readonly key = randomBytes(24).toString("base64url");
+  readonly operatorKey = randomBytes(24).toString("base64url");
+  readonly environment: NodeJS.ProcessEnv;
+  readonly processes: AppProcess[] = [];
+  readonly #options: FleetOptions;
+
+  private constructor(directory: string, redis: Redis, options: FleetOptions) {
+    this.directory = directory;
+    this.redis = redis;
+    this.#options = options;
+    const s3 = options.store === "s3";
+    this.environment = {
+      LONGSHORE_CONFIG: join(directory, "longshore.yaml"),
+      LONGSHORE_RUN_DIR: join(directory, "run"),
+      REDIS_URL: redis.url,
+      PORT: "0",
+      METRICS_PORT: "0",
+      LOG_LEVEL: "debug",
+      DOCKER_HOST: required("DOCKER_HOST"),
+      OBJECT_STORE_URL: s3
+        ? `${required("OBJECT_STORE_URL")}/${randomBytes(6).toString("hex")}`
+        : `file://${join(directory, "store")}`,
+      ...(s3
+        ? Object.fromEntries(
+            ["S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"].map((name) => [
+              name,
+              required(name),
+            ]),
+          )
+        : {}),
+      ...(s3 ? { S3_FORCE_PATH_STYLE: "true" } : {}),
+    };
+  }
+
+  static async start(options: FleetOptions = {}): Promise<Fleet> {
+    const directory = await mkdtemp(join(tmpdir(), "longshore-test-"));
+    // Sandboxes have users of their own, who must be able to pass.
+    await chmod(directory, 0o711);
+    const redis = await startRedis({ directory: join(directory, "redis") });
+    const fleet = new Fleet(directory, redis, options);
+    await fleet.configure();
+    return fleet;
+  }
+
+  /** Writes the configuration. */
+  async configure(): Promise<void> {
+    const { runtime = "bwrap", agent = {}, worker = {}, channels = {} } = this.#options;
+    const hash = (key: string) => `sha256:${createHash("sha256").update(key).digest("hex")}`;
+    const configuration = {
+      tenants: {
+        acme: { keys: [{ id: "test", hash: hash(this.key), scopes: ["send", "read", "operate"] }] },
+      },
+      operators: [{ id: "operator", hash: hash(this.operatorKey) }],
+      agents: {
+        shell: {
+          tenant: "acme",
+          runtime,
+          ...(runtime === "docker"
+            ? { image: required("LONGSHORE_TEST_IMAGE") }
+            : {
+                rootfs: required("LONGSHORE_TEST_ROOTFS"),
+                command: ["/usr/local/bin/node", "/opt/agent/main.js"],
+              }),
+          limits: { memory: "512MiB", cpus: 2, pids: 128 },
+          retry: { attempts: 3, backoff: "100ms", longest: "1s" },
+          linger: "5s",
+          ...agent,
+        },
+      },
+      routes: ["http", ...Object.keys(channels)].map((channel) => ({
+        channel,
+        agent: "shell",
+        session: "per-thread",
+      })),
+      channels: { http: {}, ...channels },
+      worker: { places: 8, lease: "3s", drain: "10s", reaper: "1s", ...worker },
+      dispatcher: { sweeper: "500ms" },
+    };
+    await writeFile(join(this.directory, "longshore.yaml"), stringify(configuration));
+  }
+
+  async startDispatcher(environment: NodeJS.ProcessEnv = {}): Promise<{ process: AppProcess; api: Api }> {
+    const process = this.#launch("dispatcher", environment);
+    const ready = await process.line(({ msg }) => msg === "dispatcher ready");
+    return { process, api: new Api(ready.url as string, this.key) };
+  }
+
+  async startWorker(environment: NodeJS.ProcessEnv = {}): Promise<AppProcess> {
+    const process = this.#launch("worker", environment);
+    await process.line(({ msg }) => msg === "worker ready");
+    return process;
+  }
+
+  #launch(app: "dispatcher" | "worker", environment: NodeJS.ProcessEnv): AppProcess {
+    const process = AppProcess.start(app, [join(repository, "apps", app, "src/main.ts")], {
+      ...this.environment,
+      ...environment,
+    });
+    this.processes.push(process);
+    return process;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.processes.map((process) => process.stop()));
+    await this.redis.stop();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
