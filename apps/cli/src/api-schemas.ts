@@ -1,0 +1,98 @@
+import { messageStates } from "@longshore/shared";
+import { z } from "zod";
+
+// What the CLI needs of the dispatcher's answers. Fields that are unknown here are kept for `--json`: a
+// newer dispatcher may say more.
+
+export const acceptedSchema = z.looseObject({
+  messageId: z.string(),
+  sessionId: z.string(),
+  duplicate: z.boolean(),
+});
+
+const errorSchema = z.looseObject({ code: z.string(), message: z.string() });
+
+export const artifactSchema = z.looseObject({
+  id: z.string(),
+  name: z.string(),
+  contentType: z.string(),
+  sizeBytes: z.number(),
+});
+
+export const replySchema = z.looseObject({
+  id: z.string(),
+  text: z.string(),
+  artifacts: z.array(artifactSchema),
+});
+
+export const messageSchema = z.looseObject({
+  messageId: z.string(),
+  sessionId: z.string(),
+  state: z.enum(messageStates),
+  error: errorSchema.optional(),
+  replies: z.array(replySchema),
+});
+export type MessageAnswer = z.output<typeof messageSchema>;
+
+export const problemSchema = z.looseObject({
+  code: z.string(),
+  detail: z.string().optional(),
+  title: z.string().optional(),
+});
+
+export const generationSchema = z.looseObject({
+  generation: z.number(),
+  kind: z.string(),
+  time: z.string(),
+  worker: z.string(),
+  epoch: z.number(),
+  entries: z.number(),
+  totalBytes: z.number(),
+  ends: z.array(z.looseObject({ messageId: z.string(), outcome: z.string() })),
+  replies: z.number(),
+});
+
+export const sessionListSchema = z.looseObject({
+  sessions: z.array(
+    z.looseObject({
+      sessionId: z.string(),
+      agent: z.string().optional(),
+      lastActiveAt: z.string(),
+      waiting: z.number(),
+      active: z.boolean(),
+      generation: z.number(),
+    }),
+  ),
+  cursor: z.string().optional(),
+});
+
+export const sessionSchema = z.looseObject({
+  sessionId: z.string(),
+  agent: z.string().optional(),
+  waiting: z.number(),
+  undelivered: z.number(),
+  active: z.boolean(),
+  worker: z.string().optional(),
+});
+
+export const generationListSchema = z.looseObject({ generations: z.array(generationSchema) });
+
+export const fileSchema = z.looseObject({
+  path: z.string(),
+  /** The path's bytes, where they are not UTF-8. */
+  pathBase64: z.string().optional(),
+  type: z.enum(["file", "directory", "link"]),
+  mode: z.number().int().min(0),
+  modifiedAt: z.string(),
+  sizeBytes: z.number().int().min(0).optional(),
+  target: z.string().optional(),
+  targetBase64: z.string().optional(),
+});
+export type FileAnswer = z.output<typeof fileSchema>;
+
+export const filePageSchema = z.looseObject({
+  /** 0 where nothing was committed yet. */
+  generation: z.number().int().min(0),
+  files: z.array(fileSchema),
+  cursor: z.string().optional(),
+});

@@ -1,0 +1,76 @@
+import { hostname } from "node:os";
+import { BwrapRuntime, DockerRuntime, type SandboxRuntime } from "@longshore/sandbox";
+import type { AgentDefinition, Configuration, Environment } from "@longshore/shared";
+import { type Finding, failed, messageOf, ok, warning } from "./check.ts";
+
+/** Where a Docker engine listens when nothing else is said. */
+const DEFAULT_ENGINE = "unix:///var/run/docker.sock";
+const TIMEOUT_MS = 30_000;
+
+const MEND = {
+  docker: "start a Docker engine, or name another by DOCKER_HOST",
+  bwrap: "install bubblewrap and allow user namespaces",
+} as const;
+
+type RuntimeName = SandboxRuntime["name"];
+
+/** Whether this host can start the sandboxes that the agents need; without a configuration, what it could. */
+export async function checkSandboxes(
+  environment: Environment,
+  configuration: Configuration | undefined,
+): Promise<Finding[]> {
+  const agents = Object.values(configuration?.agents ?? {});
+  const ociRuntimes = [...new Set(agents.flatMap(({ ociRuntime }) => ociRuntime ?? []))];
+  const host = hostname();
+  const runDirectory = environment.LONGSHORE_RUN_DIR;
+  const findings = new Map<RuntimeName, Finding[]>();
+  for (const name of ["docker", "bwrap"] as const) {
+    // Made inside the check: an address that makes no sense is a finding too.
+    const open = () =>
+      name === "docker"
+        ? new DockerRuntime({
+            address: environment.DOCKER_HOST ?? DEFAULT_ENGINE,
+            host,
+            runDirectory,
+            requiredRuntimes: ociRuntimes,
+          })
+        : new BwrapRuntime({ host, runDirectory });
+    findings.set(name, await check(name, open));
+  }
+  return [...findings].flatMap(([name, found]) =>
+    isNeeded(name, agents, findings) ? found : found.map(asInformation),
+  );
+}
+
+async function check(name: RuntimeName, open: () => SandboxRuntime): Promise<Finding[]> {
+  try {
+    const { version, weaknesses } = await open().check(AbortSignal.timeout(TIMEOUT_MS));
+    return [
+      ok(name, version),
+      ...weaknesses.map((weakness) => {
+        const [detail = weakness, ...mend] = weakness.split(": ");
+        return warning(name, detail, mend.join(": ") || "see docs/sandbox.md");
+      }),
+    ];
+  } catch (error) {
+    return [failed(name, messageOf(error), MEND[name])];
+  }
+}
+
+/** An agent that says `auto` needs one of the two: docker is told to be missing only where both are. */
+function isNeeded(
+  name: RuntimeName,
+  agents: readonly AgentDefinition[],
+  findings: ReadonlyMap<RuntimeName, readonly Finding[]>,
+): boolean {
+  if (agents.some(({ runtime }) => runtime === name)) return true;
+  const other = findings.get(name === "docker" ? "bwrap" : "docker") ?? [];
+  const otherWorks = !other.some(({ status }) => status === "failed");
+  return agents.some(({ runtime }) => runtime === "auto") && !otherWorks;
+}
+
+function asInformation(finding: Finding): Finding {
+  return finding.status === "ok"
+    ? finding
+    : { ...finding, status: "warning", detail: `${finding.detail} (no agent needs it)` };
+}

@@ -1,0 +1,131 @@
+import { randomUUID } from "node:crypto";
+import { userInfo } from "node:os";
+import { Command, InvalidArgumentError } from "commander";
+import { chat } from "./chat.ts";
+import type { CommandContext, GlobalOptions } from "./command-context.ts";
+import { runApp, runDev } from "./run-process.ts";
+import { send } from "./send.ts";
+import { pullSession } from "./session-pull.ts";
+import { listFiles, listSessions, showFile, showSession } from "./sessions.ts";
+
+/** So long is a message waited for, in seconds: a turn may take 30 minutes, and others may be before it. */
+const WAIT_SECONDS = 3_600;
+
+/** The command line. Each action gives the process' exit status, or nothing for 0. */
+export function buildProgram(context: CommandContext, setStatus: (status: number) => void): Command {
+  const program = new Command("longshore")
+    .description("Chat agents on a fleet of Linux hosts")
+    .option("--json", "results and errors as JSON")
+    .option("--url <url>", "address of the dispatcher (LONGSHORE_URL; default http://127.0.0.1:8080)")
+    .option("--key-file <file>", "file that holds the API key (LONGSHORE_KEY_FILE)")
+    .option("--key <key>", "the API key; LONGSHORE_KEY or a file keep it out of the process list")
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => context.output.write(text),
+      writeErr: (text) => context.output.note(text),
+    });
+  program.hook("preAction", (_program, command) => {
+    context.output.json = command.optsWithGlobals<GlobalOptions>().json === true;
+  });
+
+  program
+    .command("dev")
+    .description("run everything on this machine: Redis, a store, dispatcher, worker, the reference agent")
+    .action(async () => setStatus(await runDev()));
+  for (const name of ["dispatcher", "worker"] as const) {
+    program
+      .command(name)
+      .description(`run a ${name}, as its environment and longshore.yaml say`)
+      .action(async () => setStatus(await runApp(name)));
+  }
+
+  addressed(program.command("send").argument("<text>", "the message; - reads it from standard input"))
+    .description("send a message and write the replies")
+    .option("--conversation <id>", "conversation", "cli")
+    .option("--id <id>", "id of the message, by which sending it again is harmless (default: a random one)")
+    .option("--attach <file>", "attach a file (again for more)", collect, [] as string[])
+    .option("--no-wait", "print the message's id once it is accepted, and leave")
+    .option("--stream", "write text as it comes, also where no terminal watches")
+    .action((text: string, _options, command: Command) => send(context, text, command.optsWithGlobals()));
+  addressed(program.command("chat"))
+    .description("talk: each line is a message")
+    .option("--conversation <id>", "conversation", `cli-${randomUUID().slice(0, 8)}`)
+    .action((_options, command: Command) => chat(context, command.optsWithGlobals()));
+
+  const sessions = program.command("sessions").description("sessions and their files");
+  sessions
+    .command("ls")
+    .description("list sessions, newest first")
+    .option("--limit <number>", "at most so many", wholeNumber, 50)
+    .action((_options, command: Command) => listSessions(context, command.optsWithGlobals()));
+  sessions
+    .command("show")
+    .argument("<session>")
+    .description("one session and its generations")
+    .action((id: string, _options, command: Command) => showSession(context, id, command.optsWithGlobals()));
+  ofGeneration(sessions.command("files"))
+    .argument("<session>")
+    .description("list the files of a session")
+    .action((id: string, _options, command: Command) => listFiles(context, id, command.optsWithGlobals()));
+  ofGeneration(sessions.command("cat"))
+    .argument("<session>")
+    .argument("<path>", "from the session directory: workspace/...")
+    .description("write a file of a session to standard output, byte for byte")
+    .action((id: string, path: string, _options, command: Command) =>
+      showFile(context, id, path, command.optsWithGlobals()),
+    );
+  ofGeneration(sessions.command("pull"))
+    .argument("<session>")
+    .argument("<directory>", "a new or empty directory")
+    .description("download a session's directory")
+    .action((id: string, directory: string, _options, command: Command) =>
+      pullSession(context, id, directory, command.optsWithGlobals()),
+    );
+
+  program
+    .command("doctor")
+    .description(
+      "check environment, configuration, Redis, object store and sandboxes, and say how to mend them",
+    )
+    .action(async () => {
+      // Loaded only here: the clients of stores and engines take longer to load than other commands to run.
+      const { doctor } = await import("./doctor/doctor.ts");
+      await doctor(context);
+    });
+  return program;
+}
+
+/** Options of who talks to whom. */
+function addressed(command: Command): Command {
+  return command
+    .option("--agent <name>", "agent", "helper")
+    .option("--channel <name>", "channel", "http")
+    .option("--thread <id>", "thread of the conversation")
+    .option("--sender <id>", "who sends", userName())
+    .option("--timeout <seconds>", "the longest wait for an answer", wholeNumber, WAIT_SECONDS);
+}
+
+function ofGeneration(command: Command): Command {
+  return command.option("--generation <number>", "as of this generation (default: the newest)", wholeNumber);
+}
+
+function collect(value: string, previous: readonly string[]): string[] {
+  return [...previous, value];
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < 1) {
+    throw new InvalidArgumentError("a whole number from 1");
+  }
+  return value;
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // A user id without a name, as containers have.
+    return "cli";
+  }
+}

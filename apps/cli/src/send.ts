@@ -1,0 +1,60 @@
+import { randomUUID } from "node:crypto";
+import { text as readAll } from "node:stream/consumers";
+import type { ApiClient } from "./api-client.ts";
+import { acceptedSchema } from "./api-schemas.ts";
+import { type CommandContext, type GlobalOptions, openClient, openStatusLine } from "./command-context.ts";
+import { WaitTimeoutError } from "./errors.ts";
+import { watchMessage } from "./message-watch.ts";
+import { composeMessage, type MessageOptions } from "./outgoing-message.ts";
+import { ReplyPrinter } from "./reply-printer.ts";
+
+export interface SendOptions extends GlobalOptions, MessageOptions {
+  readonly id?: string;
+  readonly attach: readonly string[];
+  /** `--no-wait` clears it. */
+  readonly wait: boolean;
+  /** Seconds. */
+  readonly timeout: number;
+  /** Write text as it comes although no terminal watches. */
+  readonly stream?: boolean;
+}
+
+/** `longshore send`: sends one message, shows what becomes of it, writes the replies. */
+export async function send(context: CommandContext, given: string, options: SendOptions): Promise<void> {
+  const text = given === "-" ? await readAll(context.input) : given;
+  const body = await composeMessage(options.id ?? randomUUID(), text, options, options.attach);
+  const client = openClient(context, options);
+  if (!options.wait) {
+    const accepted = await client.post("/messages", body, acceptedSchema, { signal: context.signal });
+    context.output.result(accepted, () => `${accepted.messageId}\n`);
+    return;
+  }
+  await converse(context, client, body, options);
+}
+
+/** Sends a message and shows it until it has ended; throws `MessageDeadError`, `WaitTimeoutError`. */
+export async function converse(
+  context: CommandContext,
+  client: ApiClient,
+  body: Record<string, unknown>,
+  options: Pick<SendOptions, "timeout" | "stream">,
+): Promise<void> {
+  const { output } = context;
+  const status = openStatusLine(context);
+  const streams = !output.json && (output.isTerminal || options.stream === true);
+  const printer = new ReplyPrinter({ output, status, streams });
+  const timeout = AbortSignal.timeout(options.timeout * 1_000);
+  const signal = AbortSignal.any([context.signal, timeout]);
+  let messageId = "(not accepted yet)";
+  try {
+    status?.show("sending");
+    const accepted = await client.post("/messages", body, acceptedSchema, { signal });
+    messageId = accepted.messageId;
+    printer.end(await watchMessage(client, accepted, printer, signal));
+  } catch (error) {
+    if (timeout.aborted && !context.signal.aborted) throw new WaitTimeoutError(messageId, options.timeout);
+    throw error;
+  } finally {
+    status?.hide();
+  }
+}
