@@ -17,4 +17,6 @@ export type Command = (context: CommandContext) => Promise<number>;
 export const commands: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ["test", async () => (await import("./test.ts")).test],
   ["bench", async () => (await import("./bench.ts")).bench],
+  ["demo", async () => (await import("./demo.ts")).demo],
+  ["dev", async () => (await import("./dev.ts")).dev],
 ]);

@@ -1,0 +1,39 @@
+import { createHash, randomBytes } from "node:crypto";
+import { stringify } from "yaml";
+
+/** How the reference agent is run. */
+export type LocalSandbox =
+  | { readonly runtime: "docker"; readonly engine: string; readonly image: string }
+  | { readonly runtime: "bwrap"; readonly rootfs: string };
+
+/** Where the agent is in its image and root file system. */
+const agentCommand = ["/usr/local/bin/node", "/opt/agent/main.js"];
+
+/** A key as a client sends it: 192 random bits. */
+export function makeKey(): string {
+  return `longshore-${randomBytes(24).toString("base64url")}`;
+}
+
+export interface FleetConfigurationOptions {
+  /** Of the one tenant, `default`, for everything. */
+  readonly key: string;
+  readonly sandbox: LocalSandbox;
+  /** How long a worker may be silent before its sessions go to others, in seconds. @default 15 */
+  readonly leaseSeconds?: number;
+}
+
+/** `longshore.yaml` of a fleet on one machine: one tenant, the reference agent as `helper`, over HTTP. */
+export function fleetConfiguration({ key, sandbox, leaseSeconds = 15 }: FleetConfigurationOptions): string {
+  const hash = `sha256:${createHash("sha256").update(key).digest("hex")}`;
+  const sandboxed =
+    sandbox.runtime === "docker"
+      ? { runtime: "docker", image: sandbox.image }
+      : { runtime: "bwrap", rootfs: sandbox.rootfs, command: agentCommand };
+  return stringify({
+    tenants: { default: { keys: [{ id: "local", hash, scopes: ["send", "read", "operate"] }] } },
+    agents: { helper: { tenant: "default", ...sandboxed, retry: { backoff: "1s" } } },
+    routes: [{ channel: "http", agent: "helper", session: "per-thread" }],
+    channels: { http: {} },
+    worker: { places: 4, lease: `${leaseSeconds}s`, drain: "10s" },
+  });
+}
