@@ -1,7 +1,7 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import type { Readable, Writable } from "node:stream";
+import { PassThrough, type Readable, type Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { settlesWithin } from "../deadline.ts";
 import { SandboxStartError, SandboxStuckError } from "../errors.ts";
@@ -47,7 +47,7 @@ export class BwrapSandbox implements Sandbox {
     const { child, stdin, stdout, stderr } = parts.launched;
     this.id = parts.id;
     this.stdin = stdin;
-    this.stdout = stdout;
+    this.stdout = detached(stdout);
     this.#child = child;
     this.#status = parts.status;
     this.#processes = parts.processes;
@@ -152,6 +152,19 @@ export class BwrapSandbox implements Sandbox {
       );
     }
   }
+}
+
+/**
+ * The same bytes from a stream that is not the child's own: Node sets the child's streams flowing when it
+ * ends, and what nobody has read by then would be lost.
+ */
+function detached(stream: Readable): Readable {
+  const copy = new PassThrough();
+  stream.pipe(copy);
+  stream.on("close", () => copy.end());
+  copy.on("error", () => undefined);
+  copy.on("close", () => stream.destroy());
+  return copy;
 }
 
 /** Resolves when the process has ended, or could not be started at all. */

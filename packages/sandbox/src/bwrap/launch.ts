@@ -67,7 +67,8 @@ export function launch(request: Launch): Launched {
   const { spec, tools, cgroup } = request;
   const options = bwrapOptions(spec, request.rootfs, { seccomp: SECCOMP, status: STATUS });
   const toClose = inheritedDescriptors().filter((descriptor) => descriptor >= FIRST_UNUSED);
-  const shell = toClose.some((descriptor) => descriptor > HIGHEST_OF_POSIX_SHELL) ? tools.bash : tools.shell;
+  const needsBash = toClose.some((descriptor) => descriptor > HIGHEST_OF_POSIX_SHELL);
+  const shell = needsBash ? tools.bash : tools.shell;
   if (shell === undefined) {
     throw new RuntimeUnavailableError("bwrap", [
       `the worker was started with open descriptors (${toClose.join(", ")}) that only bash can close: start it without them, or install bash`,
@@ -79,6 +80,8 @@ export function launch(request: Launch): Launched {
     const child = spawn(
       shell,
       [
+        // With a socket as its input, bash takes itself for a remote login and reads root's .bashrc.
+        ...(needsBash ? ["--norc", "--noprofile"] : []),
         ...["-c", script(toClose), "longshore-sandbox", ...(cgroup?.joinFiles ?? []), "--"],
         ...userCommand(spec, tools),
         ...limitCommand(spec, tools, cgroup),
