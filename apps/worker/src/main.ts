@@ -128,11 +128,12 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
     runtimes: runtimes.usedBy(agents()),
     runDirectory,
     intervalMs: settings.reaper,
-    // Of another worker that lives, perhaps stopped: over where the session's lease is not its own.
-    isActivationLive: async ({ worker: owner, sessionId, nonce }) =>
-      owner === workerId
-        ? worker.activations.get(sessionId)?.owns(nonce) === true
-        : (await redis.hget(sessionKeys(sessionId).lease, "nonce")) === nonce,
+    // Of another worker that lives, perhaps stopped: over where the session's lease is not its own. What was
+    // found without labels (a process, a control group) names no session: its worker will see to it.
+    isActivationLive: async ({ worker: owner, sessionId, nonce }) => {
+      if (owner === workerId) return worker.owns(nonce);
+      return sessionId === "" || (await redis.hget(sessionKeys(sessionId).lease, "nonce")) === nonce;
+    },
     onPass: ({ sandboxes, slots, workers, stuck, errors }) => {
       metrics.orphansReaped.inc(sandboxes + slots);
       if (sandboxes + slots + workers > 0)

@@ -55,8 +55,9 @@ export class TurnWorker {
     });
   }
 
-  get activations(): ReadonlyMap<string, Activation> {
-    return this.#activations;
+  /** Whether an activation of this worker has that nonce. */
+  owns(nonce: string): boolean {
+    return [...this.#activations.values()].some((activation) => activation.owns(nonce));
   }
 
   /** Begins to take jobs. */
