@@ -1,0 +1,165 @@
+import { once } from "node:events";
+import { pipeline } from "node:stream/promises";
+import { boundLines, OutputLimitError, SandboxSpecError } from "@longshore/sandbox";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { platforms } from "./platforms.ts";
+import { eventually, readAll, readUntil, sessionFile, World } from "./world.ts";
+
+describe.each(platforms)("$name", (platform) => {
+  let world: World;
+  beforeAll(async () => {
+    world = await World.open(platform);
+  });
+  afterAll(() => world.close());
+
+  test("it is ready, and says what it is", async () => {
+    const report = await world.runtime.check();
+    expect(report.version).toMatch(/\d/);
+    expect(report.weaknesses).toEqual(
+      platform.countsProcesses ? [] : [expect.stringContaining("control group")],
+    );
+  });
+
+  test("bytes go in and come out as they are", async () => {
+    const sandbox = await world.start(["cat"]);
+    const sent = Buffer.from(Array.from({ length: 300_000 }, (_, index) => index % 256));
+    sandbox.stdin.end(sent);
+    const chunks: Buffer[] = [];
+    for await (const chunk of sandbox.stdout) chunks.push(chunk as Buffer);
+    expect(Buffer.concat(chunks).equals(sent)).toBe(true);
+    expect(await sandbox.exited).toEqual({ exitCode: 0, signal: null, outOfMemory: false });
+  });
+
+  test("input and output alternate while it lives", async () => {
+    const sandbox = await world.start(["sh", "-c", 'while read line; do echo "got $line"; done; echo end']);
+    sandbox.stdin.write("one\n");
+    await readUntil(sandbox, "got one\n");
+    sandbox.stdin.write("two\n");
+    await readUntil(sandbox, "got two\n");
+    sandbox.stdin.end();
+    await readUntil(sandbox, "end\n");
+  });
+
+  test.each([0, 1, 42, 255])("exit status %i", async (status) => {
+    const { exit } = await world.run(`exit ${status}`);
+    expect(exit).toEqual({ exitCode: status, signal: null, outOfMemory: false });
+  });
+
+  test("death by a signal is told with its name", async () => {
+    const { exit } = await world.run("kill -KILL $$; sleep 100");
+    expect(exit).toEqual({ exitCode: 137, signal: "SIGKILL", outOfMemory: false });
+  });
+
+  test("a command that is not there ends with 127, or does not start", async () => {
+    const ended = async () => (await (await world.start(["/no/such/program"])).exited).exitCode;
+    await expect(ended().catch(() => 127)).resolves.toBeGreaterThan(0);
+  });
+
+  test("standard error is kept apart, its last lines are told", async () => {
+    const { stdout, stderr } = await world.run(
+      'i=0; while [ $i -lt 500 ]; do i=$((i+1)); echo "error $i" >&2; done; echo out; printf "\\377\\303" >&2',
+    );
+    expect(stdout).toBe("out\n");
+    expect(stderr).toContain("error 500");
+    expect(stderr).not.toContain("error 400\n");
+    expect(stderr.isWellFormed()).toBe(true);
+  });
+
+  test("environment, user, directory and host name are what was asked for and nothing else", async () => {
+    process.env.LONGSHORE_CONFORMANCE_SECRET = "leaked";
+    const spec = await world.spec(
+      ["sh", "-c", "env; echo ---; id -u; id -g; id -G; pwd; hostname; cat /proc/1/environ"],
+      {
+        env: { GREETING: "hello  world\n'$x\"", PATH: "/usr/bin:/bin" },
+      },
+    );
+    const sandbox = await world.runtime.start(spec);
+    const output = await readAll(sandbox);
+    await sandbox.destroy();
+    const [environment = "", rest = ""] = output.split("---\n");
+    expect(environment).toContain("GREETING=hello  world\n'$x\"\n");
+    const names = environment.split("\n").flatMap((line) => /^([A-Z_]+)=/.exec(line)?.[1] ?? []);
+    const allowed = ["GREETING", "HOME", "HOSTNAME", "OLDPWD", "PATH", "PWD", "SHLVL", "TMPDIR", "_"];
+    expect(names.filter((name) => !allowed.includes(name))).toEqual([]);
+    expect(environment).toContain("HOME=/session/home\n");
+    const { uid } = spec.user;
+    expect(rest).toMatch(new RegExp(`^${uid}\n${uid}\n${uid}\n/session/workspace\nsandbox\n`));
+    expect(output).not.toContain("leaked");
+  });
+
+  test("the session directory is written through to the slot, by the sandbox's user", async () => {
+    const spec = await world.spec(["sh", "-c", "echo hello > file; cat"]);
+    const sandbox = await world.runtime.start(spec);
+    await eventually(async () => (await sessionFile(spec, "file")) === "hello\n", "the file on the host");
+    sandbox.stdin.end();
+    await sandbox.exited;
+    await sandbox.destroy();
+    await world.slots.remove(spec.labels.nonce);
+    expect(await sessionFile(spec, "file")).toBe("");
+  });
+
+  test("unread output blocks its writer and not the worker's memory", async () => {
+    const megabytes = 512;
+    const spec = await world.spec([
+      "sh",
+      "-c",
+      `i=0; while [ $i -lt ${megabytes} ]; do head -c 1048576 /dev/zero; i=$((i+1)); echo $i > progress; done`,
+    ]);
+    const rssBefore = process.memoryUsage().rss;
+    const sandbox = await world.runtime.start(spec);
+    sandbox.stdout.pause();
+    let last = "";
+    let unchanged = 0;
+    await eventually(async () => {
+      const progress = await sessionFile(spec, "progress");
+      unchanged = progress === last ? unchanged + 1 : 0;
+      last = progress;
+      return unchanged === 20 && (sandbox.stdout.readableLength > 0 || progress !== "");
+    }, "a blocked writer");
+    expect(Number(last)).toBeLessThan(32);
+
+    let received = 0;
+    let rssMost = 0;
+    for await (const chunk of sandbox.stdout) {
+      received += (chunk as Buffer).length;
+      rssMost = Math.max(rssMost, process.memoryUsage.rss());
+    }
+    expect(received).toBe(megabytes * 1024 ** 2);
+    expect((await sandbox.exited).exitCode).toBe(0);
+    expect((rssMost - rssBefore) / 1024 ** 2).toBeLessThan(96);
+    await sandbox.destroy();
+  });
+
+  test("a line without end is refused at the limit, and the sandbox can be destroyed while it goes on", async () => {
+    const sandbox = await world.start(["sh", "-c", "cat /dev/zero"]);
+    const lines = boundLines({ maxLineBytes: 1024 ** 2 });
+    lines.resume();
+    await expect(pipeline(sandbox.stdout, lines)).rejects.toThrow(OutputLimitError);
+    await sandbox.destroy();
+    await sandbox.exited;
+  });
+
+  test("it can be destroyed with its output unread", async () => {
+    const sandbox = await world.start(["sh", "-c", "exec yes"]);
+    await once(sandbox.stdout, "readable");
+    await sandbox.destroy();
+    expect((await sandbox.exited).signal).toBe("SIGKILL");
+  });
+
+  test("writing to a program that ended is no exception of the worker", async () => {
+    const sandbox = await world.start(["true"]);
+    await sandbox.exited;
+    const failed = Promise.withResolvers<unknown>();
+    sandbox.stdin.write(Buffer.alloc(1024 ** 2), failed.resolve);
+    await sandbox.destroy();
+    expect(await failed.promise).toBeInstanceOf(Error);
+  });
+
+  test("a wrong specification is refused before anything is made", async () => {
+    const spec = await world.spec(["true"]);
+    await expect(world.runtime.start({ ...spec, user: { uid: 0, gid: 0 } })).rejects.toThrow(
+      SandboxSpecError,
+    );
+    await expect(world.runtime.start({ ...spec, workingDirectory: "x" })).rejects.toThrow(SandboxSpecError);
+  });
+});

@@ -1,0 +1,104 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { cpuSecondsOf } from "./cpu-seconds.ts";
+import { platforms } from "./platforms.ts";
+import { eventually, LIMITS, World } from "./world.ts";
+
+const MIB = 1024 ** 2;
+/** Takes the memory that it is told, in one process. */
+const EAT = (megabytes: number) => `head -c ${megabytes}M /dev/zero | tail -c ${megabytes - 1}M | wc -c`;
+
+describe.each(platforms)("$name", (platform) => {
+  let world: World;
+  const isGvisor = platform.name === "docker runsc";
+  beforeAll(async () => {
+    world = await World.open(platform);
+  });
+  afterAll(() => world.close());
+
+  test("a main process that is killed for memory is out of memory", async ({ skip }) => {
+    skip(!platform.countsProcesses, "a limit per process makes the allocation fail and kills nobody");
+    const { exit } = await world.run(`exec dd if=/dev/zero of=/dev/null bs=400M count=1`, {
+      limits: { ...LIMITS, memoryBytes: 64 * MIB },
+    });
+    expect(exit).toEqual({ exitCode: 137, signal: "SIGKILL", outOfMemory: true });
+  });
+
+  test("a child that takes too much fails, and its parent's success is one", async () => {
+    const { exit, stdout } = await world.run(`${EAT(200)}; echo survived`, {
+      limits: { ...LIMITS, memoryBytes: 64 * MIB },
+    });
+    expect(stdout).not.toContain(String(199 * MIB));
+    // Of gVisor the host's kernel kills all, since all of it is one process to it.
+    if (!isGvisor) expect(stdout).toContain("survived");
+    expect(exit).toMatchObject(isGvisor ? { outOfMemory: true } : { exitCode: 0, outOfMemory: false });
+  });
+
+  test("files in /tmp are bounded", async () => {
+    const { stdout } = await world.run(
+      "head -c 20M /dev/zero > /tmp/file; wc -c < /tmp/file; head -c 20M /dev/zero > /dev/shm/file; wc -c < /dev/shm/file",
+      { limits: { ...LIMITS, tmpBytes: 8 * MIB, shmBytes: 4 * MIB } },
+    );
+    const [tmp, shm] = stdout.trim().split("\n").map(Number);
+    expect(tmp).toBeLessThanOrEqual(8 * MIB);
+    expect(shm).toBeLessThanOrEqual(isGvisor ? 20 * MIB : 4 * MIB);
+  });
+
+  test("a file can't grow beyond its limit, nor a sparse one", async () => {
+    const { stdout } = await world.run(
+      "trap '' XFSZ; head -c 10M /dev/zero > file; wc -c < file; truncate -s 1T sparse; wc -c < sparse",
+      { limits: { ...LIMITS, fileBytes: 4 * MIB } },
+    );
+    const [written = 0, sparse = 0] = stdout.trim().split("\n").map(Number);
+    expect(written).toBeLessThanOrEqual(4 * MIB);
+    expect(sparse).toBeLessThanOrEqual(4 * MIB);
+  });
+
+  test("descriptors are limited and no core is written", async () => {
+    const { stdout } = await world.run("ulimit -n; ulimit -Hn; ulimit -c", {
+      limits: { ...LIMITS, openFiles: 123 },
+    });
+    expect(stdout).toBe("123\n123\n0\n");
+  });
+
+  test("a fork bomb stays inside, and ends with the sandbox", async () => {
+    const spec = await world.spec([
+      "sh",
+      "-c",
+      "bomb() { bomb | bomb & }; bomb 2>/dev/null; echo lit; sleep 1000",
+    ]);
+    const sandbox = await world.runtime.start(spec);
+    for await (const chunk of sandbox.stdout) if (String(chunk).includes("lit")) break;
+    const other = await world.run("echo served");
+    expect(other.stdout).toBe("served\n");
+    await sandbox.destroy();
+    const exit = await sandbox.exited;
+    // The host's limit on threads makes gVisor's own kernel fail, and so ends its sandbox by itself.
+    if (!isGvisor) expect(exit.signal).toBe("SIGKILL");
+  });
+
+  test("processes are limited", async ({ skip }) => {
+    skip(isGvisor, "the limit has to leave room for gVisor's own threads");
+    const { stdout } = await world.run(
+      "(i=0; while [ $i -lt 100 ]; do sleep 1000 & i=$((i+1)); done) 2>/dev/null; set -- /proc/[0-9]*; echo $#",
+      { limits: { ...LIMITS, pids: 32 } },
+    );
+    expect(Number(stdout)).toBeGreaterThan(10);
+    expect(Number(stdout)).toBeLessThanOrEqual(32);
+  });
+
+  test("processor time is limited", async ({ skip }) => {
+    skip(!platform.countsProcesses || isGvisor, "no cgroup of its own can be read there");
+    const spec = await world.spec(["sh", "-c", "while :; do :; done & while :; do :; done & wait"], {
+      limits: { ...LIMITS, cpus: 0.2 },
+    });
+    const sandbox = await world.runtime.start(spec);
+    const started = performance.now();
+    const before = await cpuSecondsOf(spec.user.uid);
+    await eventually(() => performance.now() - started > 2_000, "two seconds");
+    const used = (await cpuSecondsOf(spec.user.uid)) - before;
+    const share = used / ((performance.now() - started) / 1_000);
+    await sandbox.destroy();
+    expect(share).toBeGreaterThan(0.02);
+    expect(share).toBeLessThan(0.5);
+  });
+});
