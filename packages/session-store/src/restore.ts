@@ -350,9 +350,12 @@ function toWrite(entry: FileEntry): FileToWrite {
   return { path: entry.path, mode: entry.mode, mtime: timeOf(entry) };
 }
 
-/** As a float: exact to a quarter of a microsecond, which is more than `utimes` of Node can set. */
+/**
+ * As a float, which is what `utimes` takes: exact to a quarter of a microsecond only. So it is put into the middle of its
+ * microsecond, where no rounding makes another one of it.
+ */
 function timeOf(entry: TableEntry): number {
-  return entry.mtimeSeconds + entry.mtimeNanoseconds / 1e9;
+  return entry.mtimeSeconds + (Math.floor(entry.mtimeNanoseconds / 1000) + 0.5) / 1e6;
 }
 
 function byPath(a: TableEntry, b: TableEntry): number {

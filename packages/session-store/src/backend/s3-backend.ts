@@ -306,7 +306,7 @@ export class S3Backend implements Backend {
       const outcome = signal?.aborted === true ? "aborted" : outcomeOf(error);
       this.#onRequest(operation, outcome, count.sent, count.received);
       signal?.throwIfAborted();
-      if (error instanceof StoreRequestRefusedError) throw error;
+      if (error instanceof StoreRequestRefusedError || error instanceof CorruptObjectError) throw error;
       switch (outcome) {
         case "not_found":
           throw new ObjectNotFoundError(key, error);
@@ -335,7 +335,7 @@ interface RequestCount {
  * answer (reset, refused, time-out, a body that ended early).
  */
 function outcomeOf(error: unknown): RequestOutcome {
-  if (error instanceof StoreRequestRefusedError) return "refused";
+  if (error instanceof StoreRequestRefusedError || error instanceof CorruptObjectError) return "refused";
   const status = statusOf(error);
   const name = error instanceof Error ? error.name : "";
   if (name === "CredentialsProviderError") return "denied";

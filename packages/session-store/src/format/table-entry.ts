@@ -62,10 +62,13 @@ export interface TableDelta {
   readonly removed: readonly BytePath[];
 }
 
-/** Whether an entry, as far as a restore can tell, is the same as another. */
+/**
+ * Whether an entry is the same as another, as far as a restore can make them the same: times are compared to the
+ * microsecond, or everything that was just restored would seem changed.
+ */
 export function sameEntry(a: TableEntry, b: TableEntry): boolean {
-  if (a.type !== b.type || a.mode !== b.mode) return false;
-  if (a.mtimeSeconds !== b.mtimeSeconds || a.mtimeNanoseconds !== b.mtimeNanoseconds) return false;
+  if (a.type !== b.type || a.mode !== b.mode || a.mtimeSeconds !== b.mtimeSeconds) return false;
+  if (Math.floor(a.mtimeNanoseconds / 1000) !== Math.floor(b.mtimeNanoseconds / 1000)) return false;
   if (a.type === "file" && b.type === "file") return sameContent(a, b);
   return a.type !== "link" || b.type !== "link" || a.target === b.target;
 }
