@@ -1,15 +1,12 @@
-import { createHash } from "node:crypto";
-import { copyFile, mkdir, readFile } from "node:fs/promises";
+import { copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type Dockerode from "dockerode";
 import type { DebianBase } from "./debian-base.ts";
-import { buildImage, hasImage, importBase } from "./images.ts";
+import { buildImage } from "./images.ts";
 import { repositoryRoot } from "./paths.ts";
 import { run } from "./run-command.ts";
 
 const bundle = "apps/agent-shell/dist/main.js";
-
-const repository = "longshore/agent-shell";
 
 /**
  * Bundles the reference agent (`apps/agent-shell/dist/main.js`): what image and root file system take
@@ -22,25 +19,13 @@ export async function bundleAgent(signal?: AbortSignal): Promise<void> {
   });
 }
 
-/**
- * Builds the reference agent's image of the bundle, unless the engine has it.
- *
- * @returns its name, which holds a hash of its content, so that clones that share an engine don't take
- * each other's; it gets the tag `longshore/agent-shell:dev` too.
- */
+/** Builds the reference agent's image of the bundle; gives its name. */
 export async function buildAgentImage(engine: Dockerode, base: DebianBase): Promise<string> {
-  const dockerfile = "infra/images/agent-shell/Dockerfile";
-  const hash = createHash("sha256").update(base.key);
-  for (const file of [dockerfile, bundle]) {
-    hash.update(await readFile(join(repositoryRoot, file)));
-  }
-  const name = `${repository}:${hash.digest("hex").slice(0, 12)}`;
-  if (!(await hasImage(engine, name))) {
-    const baseName = await importBase(engine, base);
-    await buildImage(engine, { name, context: repositoryRoot, files: [bundle], dockerfile, base: baseName });
-  }
-  await engine.getImage(name).tag({ repo: repository, tag: "dev" });
-  return name;
+  return await buildImage(engine, base, {
+    repository: "longshore/agent-shell",
+    dockerfile: "infra/images/agent-shell/Dockerfile",
+    context: [{ directory: repositoryRoot, names: [bundle] }],
+  });
 }
 
 /**

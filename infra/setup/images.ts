@@ -1,25 +1,48 @@
-import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import type Dockerode from "dockerode";
+import { archive, contentHash, type Files } from "./archive.ts";
 import type { DebianBase } from "./debian-base.ts";
 import { SetupError } from "./errors.ts";
+import { repositoryRoot } from "./paths.ts";
 
 export interface ImageRecipe {
-  /** `name:tag` */
-  readonly name: string;
-  /** The directory that the builder sees. */
-  readonly context: string;
-  /** Files and directories of it that the build needs, relative to it. */
-  readonly files: readonly string[];
-  /** The Dockerfile, relative to the context. */
+  /** The image's name without a tag. */
+  readonly repository: string;
+  /** The Dockerfile, relative to the clone. */
   readonly dockerfile: string;
-  /** The image that it builds on, as its argument `BASE`. */
-  readonly base: string;
+  /** What else the builder sees. */
+  readonly context: readonly Files[];
+}
+
+/**
+ * Builds an image on a base, without a registry and without network, unless the engine has it.
+ *
+ * @returns its name, whose tag is a hash of its content, so that clones that share an engine don't take
+ * each other's; it gets the tag `dev` too, which documents and examples use.
+ */
+export async function buildImage(engine: Dockerode, base: DebianBase, recipe: ImageRecipe): Promise<string> {
+  const { repository, dockerfile } = recipe;
+  const context = [{ directory: repositoryRoot, names: [dockerfile] }, ...recipe.context];
+  const content = `${base.key} ${await contentHash(context)}`;
+  const name = `${repository}:${createHash("sha256").update(content).digest("hex").slice(0, 12)}`;
+  if (!(await hasImage(engine, name))) {
+    const baseName = await importBase(engine, base);
+    const progress = await engine.buildImage(archive(context), {
+      t: name,
+      dockerfile,
+      buildargs: { BASE: baseName },
+      networkmode: "none",
+    });
+    await finished(progress, name);
+  }
+  await engine.getImage(name).tag({ repo: repository, tag: "dev" });
+  return name;
 }
 
 /** Gives an engine the base as an image, named by its content, unless it has it. */
-export async function importBase(engine: Dockerode, base: DebianBase): Promise<string> {
+async function importBase(engine: Dockerode, base: DebianBase): Promise<string> {
   const repository = "longshore/base";
   const name = `${repository}:${base.key}`;
   if (!(await hasImage(engine, name))) {
@@ -32,25 +55,7 @@ export async function importBase(engine: Dockerode, base: DebianBase): Promise<s
   return name;
 }
 
-/** Builds an image, with the engine's own cache, without a registry and without network. */
-export async function buildImage(engine: Dockerode, recipe: ImageRecipe): Promise<void> {
-  const archive = spawn(
-    "tar",
-    ["--create", "--directory", recipe.context, "--", recipe.dockerfile, ...recipe.files],
-    {
-      stdio: ["ignore", "pipe", "inherit"],
-    },
-  );
-  const progress = await engine.buildImage(archive.stdout, {
-    t: recipe.name,
-    dockerfile: recipe.dockerfile,
-    buildargs: { BASE: recipe.base },
-    networkmode: "none",
-  });
-  await finished(progress, recipe.name);
-}
-
-export async function hasImage(engine: Dockerode, name: string): Promise<boolean> {
+async function hasImage(engine: Dockerode, name: string): Promise<boolean> {
   try {
     await engine.getImage(name).inspect();
     return true;
