@@ -35,7 +35,8 @@ export async function pullSession(
     await tree.makeDirectory(bytesOf(path, pathBase64), { mode: WHILE_WRITING });
   let totalBytes = 0;
   await eachBounded(of("file"), DOWNLOADS, async (file) => {
-    totalBytes += await pullFile(client, tree, contentPathOf(sessionId, file, generation), file, signal);
+    const sizeBytes = await pullFile(client, tree, contentPathOf(sessionId, file, generation), file, signal);
+    totalBytes += sizeBytes;
   });
   for (const link of of("link")) {
     if (link.target === undefined) throw new ApiProtocolError("a link without a target");
