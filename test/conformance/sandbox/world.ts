@@ -36,7 +36,8 @@ export class World {
     this.workerId = workerId;
     this.runtime = platform.runtime(runDirectory);
     this.slots = new Slots(runDirectory, workerId);
-    this.users = new SandboxUsers({ runDirectory, workerId });
+    // A range of this process alone: other fleets of the machine have run directories and claims of their own.
+    this.users = new SandboxUsers({ runDirectory, workerId, firstUid: 1_000_000 + process.pid * 1_000 });
     this.#presence = presence;
   }
 
