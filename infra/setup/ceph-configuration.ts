@@ -18,6 +18,10 @@ const storeBytes = 16 * 1024 ** 3;
  * `ceph.conf` of a cluster of one monitor and one object store in memory: everything on loopback and
  * below one directory, no replication, no waiting for peers that don't exist.
  *
+ * A machine that stands still for some seconds (a loaded one, a suspended one) must not leave the store waiting
+ * for ever: a placement group whose read lease ran out serves nothing until a peer renews it, and there is
+ * none. The lease is a part of the heartbeat's grace, so that is a day.
+ *
  * Each admin socket is a file below the directory. Never give a Ceph tool `/dev/null` as one: as root it
  * replaces the device by a file.
  */
@@ -38,6 +42,10 @@ osd pool default pg num = 8
 osd pool default pgp num = 8
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
+osd heartbeat grace = 86400
+mon osd report timeout = 86400
+osd op thread timeout = 600
+osd op thread suicide timeout = 3600
 log file = ${at("log")}/$name.log
 log to stderr = false
 run dir = ${at("run")}
