@@ -31,7 +31,7 @@ export function fleetConfiguration({ key, sandbox, leaseSeconds = 15 }: FleetCon
       : { runtime: "bwrap", rootfs: sandbox.rootfs, command: agentCommand };
   return stringify({
     tenants: { default: { keys: [{ id: "local", hash, scopes: ["send", "read", "operate"] }] } },
-    agents: { helper: { tenant: "default", ...sandboxed, retry: { backoff: "1s" } } },
+    agents: { helper: { tenant: "default", ...sandboxed, retry: { backoff: "200ms" } } },
     routes: [{ channel: "http", agent: "helper", session: "per-thread" }],
     channels: { http: {} },
     worker: { places: 4, lease: `${leaseSeconds}s`, drain: "10s" },
