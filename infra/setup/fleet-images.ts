@@ -29,8 +29,7 @@ export async function buildFleetImages(
   const manifests = await matching("{apps,packages}/*/package.json");
   const sources: Files = {
     directory: repositoryRoot,
-    // With its rules the builder leaves the Dockerfile out of the copied context: the images share layers.
-    names: [".dockerignore", ...rootManifests, ...manifests, ...(await matching("{apps,packages}/*/src"))],
+    names: [...rootManifests, ...manifests, ...(await matching("{apps,packages}/*/src"))],
   };
   const files = [sources, await productionPackages(manifests, context)];
   const build = async (app: "dispatcher" | "worker") =>

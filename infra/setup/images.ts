@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import type Dockerode from "dockerode";
 import { archive, contentHash, type Files } from "./archive.ts";
@@ -24,14 +25,21 @@ export interface ImageRecipe {
  */
 export async function buildImage(engine: Dockerode, base: DebianBase, recipe: ImageRecipe): Promise<string> {
   const { repository, dockerfile } = recipe;
-  const context = [{ directory: repositoryRoot, names: [dockerfile] }, ...recipe.context];
+  // At the context's root, where the builder takes it away before it compares contexts: images of one
+  // context but different Dockerfiles share its layer.
+  const instructions = {
+    directory: join(repositoryRoot, dirname(dockerfile)),
+    names: [basename(dockerfile)],
+  };
+  const rules = { directory: repositoryRoot, names: [".dockerignore"] };
+  const context = [instructions, rules, ...recipe.context];
   const content = `${base.key} ${await contentHash(context)}`;
   const name = `${repository}:${createHash("sha256").update(content).digest("hex").slice(0, 12)}`;
   if (!(await hasImage(engine, name))) {
     const baseName = await importBase(engine, base);
     const progress = await engine.buildImage(archive(context), {
       t: name,
-      dockerfile,
+      dockerfile: basename(dockerfile),
       buildargs: { BASE: baseName },
       networkmode: "none",
     });
