@@ -47,10 +47,14 @@ export async function* followEvents({
         last = followed.id;
       }
       if (batch.length > 0 || signal.aborted) continue;
-      const timer = setTimeout(stop, POLL_MS);
+      let quiet = false;
+      const timer = setTimeout(() => {
+        quiet = true;
+        stop();
+      }, POLL_MS);
       await grown.promise;
       clearTimeout(timer);
-      yield undefined;
+      if (quiet) yield undefined;
     }
   } finally {
     signal.removeEventListener("abort", stop);

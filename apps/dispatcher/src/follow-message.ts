@@ -25,10 +25,13 @@ export async function* followMessage({
   const sessionId = sessionOfMessageId(messageId);
   if (sessionId === undefined) return;
   const turns = new Set<string>();
+  let ended = false;
   const after = await startOf(state, messageId);
   for await (const followed of followEvents({ state, hub, sessionId, after, signal })) {
     if (followed === undefined) {
-      if (await hasEnded(state, messageId)) return;
+      // Once more after it was seen to have ended: its last events may have come in between.
+      if (ended) return;
+      ended = await hasEnded(state, messageId);
       yield undefined;
     } else if (concerns(followed.event, messageId, turns)) {
       yield followed;

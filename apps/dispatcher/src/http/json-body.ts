@@ -5,6 +5,8 @@ import { ApiError } from "./api-error.ts";
 
 /** Longest text that V8 can hold, with room to spare: no body can be longer, whatever the agents' limits. */
 const BODY_MAX_BYTES = 500 * 1024 ** 2;
+/** So much of a body that is too large is still read, so that its sender gets to the answer. */
+const DISCARDED_MAX_BYTES = 64 * 1024 ** 2;
 /** What a body may have beside text and attachments. */
 const FRAME_BYTES = 64 * 1024;
 const FRAME_BYTES_PER_ATTACHMENT = 4 * 1024;
@@ -63,11 +65,15 @@ export class JsonBodies {
 async function collect(payload: IncomingMessage, limit: number): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of payload as AsyncIterable<Buffer>) {
+  // Not ended with the loop: the refusal still has to be sent on the same connection.
+  for await (const chunk of payload.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > limit) throw tooLarge(limit);
-    chunks.push(chunk);
+    if (bytes <= limit) chunks.push(chunk);
+    // Many clients read the answer only after they have sent all: the rest is read, and goes nowhere.
+    else if (bytes > limit + DISCARDED_MAX_BYTES) break;
+    else chunks.length = 0;
   }
+  if (bytes > limit) throw tooLarge(limit);
   const text = Buffer.concat(chunks);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(text);

@@ -1,0 +1,118 @@
+import { createHash } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
+import { type Redis, startRedis } from "../../../infra/setup/redis.ts";
+import { AppProcess } from "../../support/app-process.ts";
+import { HandWorker } from "./hand-worker.ts";
+
+const main = fileURLToPath(new URL("../../../apps/dispatcher/src/main.ts", import.meta.url));
+
+/** Keys of the stack's configuration, by what they may do. */
+export const keys = {
+  acme: "key-of-acme-that-may-all",
+  sender: "key-of-acme-that-may-send",
+  reader: "key-of-acme-that-may-read",
+  other: "key-of-the-other-tenant",
+  operator: "key-of-the-fleet-operator",
+} as const;
+
+const hash = (key: string) => `sha256:${createHash("sha256").update(key).digest("hex")}`;
+
+function agent(tenant: string, limits: object): object {
+  return { tenant, runtime: "bwrap", rootfs: "host", command: ["/bin/false"], limits };
+}
+
+export interface StackOptions {
+  /** Channels beside `http`. */
+  readonly channels?: Readonly<Record<string, unknown>>;
+  /** Most messages that wait in a session. */
+  readonly mailbox?: number;
+}
+
+export interface Running {
+  readonly process: AppProcess;
+  readonly url: string;
+  readonly metricsUrl: string;
+}
+
+/** A private Redis, a store in a directory, dispatchers as processes, and a worker that the test moves by hand. */
+export class DispatcherStack implements AsyncDisposable {
+  readonly directory: string;
+  readonly redis: Redis;
+  readonly worker: HandWorker;
+  readonly #processes: AppProcess[] = [];
+
+  private constructor(directory: string, redis: Redis) {
+    this.directory = directory;
+    this.redis = redis;
+    this.worker = new HandWorker(redis.url, this.storeUrl, join(directory, "slots"));
+  }
+
+  static async start({ channels = {}, mailbox = 100 }: StackOptions = {}): Promise<DispatcherStack> {
+    const directory = await mkdtemp(join(tmpdir(), "longshore-dispatcher-"));
+    const redis = await startRedis({ directory: join(directory, "redis") });
+    const configuration = {
+      tenants: {
+        acme: {
+          keys: [
+            { id: "all", hash: hash(keys.acme), scopes: ["send", "read", "operate"] },
+            { id: "sender", hash: hash(keys.sender), scopes: ["send"] },
+            { id: "reader", hash: hash(keys.reader), scopes: ["read"] },
+          ],
+          limits: { mailbox },
+        },
+        other: { keys: [{ id: "other", hash: hash(keys.other), scopes: ["send", "read", "operate"] }] },
+      },
+      operators: [{ id: "operator", hash: hash(keys.operator) }],
+      agents: {
+        helper: agent("acme", { message: "1KiB", attachments: 2, attachmentBytes: "64KiB" }),
+        stranger: agent("other", {}),
+      },
+      routes: ["http", ...Object.keys(channels)].flatMap((channel) =>
+        ["helper", "stranger"].map((name) => ({ channel, agent: name, session: "shared" })),
+      ),
+      channels: { http: {}, unrouted: {}, ...channels },
+      worker: { lease: "1s" },
+      dispatcher: { sweeper: "200ms" },
+    };
+    configuration.routes = configuration.routes.filter(({ channel }) => channel !== "unrouted");
+    await writeFile(join(directory, "longshore.yaml"), stringify(configuration));
+    return new DispatcherStack(directory, redis);
+  }
+
+  get storeUrl(): string {
+    return `file://${join(this.directory, "store")}`;
+  }
+
+  /** Starts a dispatcher that may fail to. */
+  launch(environment: NodeJS.ProcessEnv = {}): AppProcess {
+    const process = AppProcess.start("dispatcher", [main], {
+      LONGSHORE_CONFIG: join(this.directory, "longshore.yaml"),
+      REDIS_URL: this.redis.url,
+      OBJECT_STORE_URL: this.storeUrl,
+      PORT: "0",
+      METRICS_PORT: "0",
+      LOG_LEVEL: "debug",
+      ...environment,
+    });
+    this.#processes.push(process);
+    return process;
+  }
+
+  /** Starts a dispatcher and waits until it is ready. */
+  async dispatcher(): Promise<Running> {
+    const process = this.launch();
+    const ready = await process.line(({ msg }) => msg === "dispatcher ready");
+    return { process, url: ready.url as string, metricsUrl: ready.metricsUrl as string };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#processes.map((process) => process.stop()));
+    await this.worker.close();
+    await this.redis.stop();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
