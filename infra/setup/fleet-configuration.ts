@@ -20,10 +20,13 @@ export interface FleetConfigurationOptions {
   readonly sandbox: LocalSandbox;
   /** How long a worker may be silent before its sessions go to others, in seconds. @default 15 */
   readonly leaseSeconds?: number;
+  /** Activations at once, of each worker. @default 4 */
+  readonly places?: number;
 }
 
 /** `longshore.yaml` of a fleet on one machine: one tenant, the reference agent as `helper`, over HTTP. */
-export function fleetConfiguration({ key, sandbox, leaseSeconds = 15 }: FleetConfigurationOptions): string {
+export function fleetConfiguration(options: FleetConfigurationOptions): string {
+  const { key, sandbox, leaseSeconds = 15, places = 4 } = options;
   const hash = `sha256:${createHash("sha256").update(key).digest("hex")}`;
   const sandboxed =
     sandbox.runtime === "docker"
@@ -34,6 +37,6 @@ export function fleetConfiguration({ key, sandbox, leaseSeconds = 15 }: FleetCon
     agents: { helper: { tenant: "default", ...sandboxed, retry: { backoff: "200ms" } } },
     routes: [{ channel: "http", agent: "helper", session: "per-thread" }],
     channels: { http: {} },
-    worker: { places: 4, lease: `${leaseSeconds}s`, drain: "10s" },
+    worker: { places, lease: `${leaseSeconds}s`, drain: "10s" },
   });
 }

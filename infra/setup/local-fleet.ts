@@ -1,19 +1,16 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { fleetConfiguration, type LocalSandbox, makeKey } from "./fleet-configuration.ts";
+import { type FleetConfigurationOptions, fleetConfiguration, makeKey } from "./fleet-configuration.ts";
 import { FleetProcess } from "./fleet-process.ts";
 import { startRedis } from "./redis.ts";
 import type { SetupContext } from "./setup-context.ts";
 
-export interface LocalFleetOptions {
-  readonly sandbox: LocalSandbox;
+export interface LocalFleetOptions extends Omit<FleetConfigurationOptions, "key"> {
   /** For everything that the fleet writes; the caller's to remove. Every user can pass it. */
   readonly directory: string;
   /** Of the dispatcher's API; 0: a free one. */
   readonly port: number;
-  /** @default 15 */
-  readonly leaseSeconds?: number;
 }
 
 /**

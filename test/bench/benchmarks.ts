@@ -1,7 +1,9 @@
 import type { Benchmark } from "./row.ts";
 
 /** What `npm run bench` can measure, by name; loaded when it is asked for. */
-export const benchmarks: ReadonlyMap<string, () => Promise<Benchmark>> = new Map([]);
+export const benchmarks: ReadonlyMap<string, () => Promise<Benchmark>> = new Map([
+  ["turn", async () => (await import("./turn.ts")).benchmark],
+]);
 
 /** How to ask for one. */
 export const benchUsage = `usage: npm run bench -- ${[...benchmarks.keys()].join("|")} [--json]`;

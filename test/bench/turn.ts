@@ -1,0 +1,165 @@
+import { join } from "node:path";
+import type { LocalSandbox } from "../../infra/setup/fleet-configuration.ts";
+import type { FleetProcess } from "../../infra/setup/fleet-process.ts";
+import { LocalFleet } from "../../infra/setup/local-fleet.ts";
+import { ScratchDirectory } from "../../infra/setup/scratch-directory.ts";
+import { dockerRunCommand, timeDockerRun } from "./docker-run.ts";
+import type { Benchmark, Measurement } from "./row.ts";
+
+/** Runs that are not measured, so that both sides find their files in the page cache. */
+const WARM_UP = 1;
+const RUNS = 9;
+
+/** What a turn took until its prompt was sent, in ms: the whole since it was accepted, and its phases. */
+interface TurnTimes {
+  readonly total: number;
+  readonly phases: ReadonlyMap<string, number>;
+}
+
+/**
+ * A turn until its prompt is sent: cold (no directory, no sandbox), in a lingering activation, and cold in
+ * bubblewrap, each next to `docker run` of the same image, one run of each by turns.
+ */
+export const benchmark: Benchmark = async function* () {
+  await using stack = new AsyncDisposableStack();
+  const scratch = stack.use(await ScratchDirectory.create());
+  const engine = required("DOCKER_HOST");
+  const image = required("LONGSHORE_TEST_IMAGE");
+  const run = () => timeDockerRun({ image, engine, directory: scratch.path });
+  const peerCommand = dockerRunCommand(image, "DIRECTORY").join(" ");
+
+  const docker = stack.use(
+    await BenchFleet.start(join(scratch.path, "docker"), { runtime: "docker", engine, image }),
+  );
+  const cold = await docker.coldTurns(run);
+  const peer = median(cold.peer);
+  yield {
+    work: "cold turn, docker: accepted to prompt sent",
+    unit: "ms",
+    ours: median(cold.ours.map(({ total }) => total)),
+    peer,
+    peerCommand,
+    target: { of: "ratio", atMost: 2 },
+  };
+  yield* phasesOf("cold, docker", cold.ours);
+
+  const lingering = await docker.lingeringTurns();
+  yield {
+    work: "turn in a lingering activation",
+    unit: "ms",
+    ours: median(lingering.map(({ total }) => total)),
+    peer,
+    peerCommand,
+  };
+  yield* phasesOf("lingering", lingering);
+  await docker[Symbol.asyncDispose]();
+
+  const rootfs = required("LONGSHORE_TEST_ROOTFS");
+  const bwrap = stack.use(await BenchFleet.start(join(scratch.path, "bwrap"), { runtime: "bwrap", rootfs }));
+  const confined = await bwrap.coldTurns(run);
+  yield {
+    work: "cold turn, bwrap: accepted to prompt sent",
+    unit: "ms",
+    ours: median(confined.ours.map(({ total }) => total)),
+    peer: median(confined.peer),
+    peerCommand,
+  };
+  yield* phasesOf("cold, bwrap", confined.ours);
+};
+
+/** A fleet of one worker with a place for every session of the benchmark. */
+class BenchFleet implements AsyncDisposable {
+  readonly #fleet: LocalFleet;
+  readonly #worker: FleetProcess;
+
+  static async start(directory: string, sandbox: LocalSandbox): Promise<BenchFleet> {
+    const places = WARM_UP + RUNS + 2;
+    const fleet = await LocalFleet.start(
+      { report: () => undefined },
+      { directory, sandbox, port: 0, places },
+    );
+    try {
+      return new BenchFleet(fleet, await fleet.startWorker());
+    } catch (error) {
+      await fleet[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  private constructor(fleet: LocalFleet, worker: FleetProcess) {
+    this.#fleet = fleet;
+    this.#worker = worker;
+  }
+
+  /** New sessions, and the peer's run after each. */
+  async coldTurns(
+    runPeer: () => Promise<number>,
+  ): Promise<{ readonly ours: TurnTimes[]; readonly peer: number[] }> {
+    const ours: TurnTimes[] = [];
+    const peer: number[] = [];
+    for (let run = 0; run < WARM_UP + RUNS; run++) {
+      ours.push(await this.#turn(`c${run}`, "cold"));
+      peer.push(await runPeer());
+    }
+    return { ours: ours.slice(WARM_UP), peer: peer.slice(WARM_UP) };
+  }
+
+  /** One more turn in each of the sessions that `coldTurns` left lingering. */
+  async lingeringTurns(): Promise<TurnTimes[]> {
+    const turns: TurnTimes[] = [];
+    for (let run = 0; run < WARM_UP + RUNS; run++) turns.push(await this.#turn(`c${run}`, "lingering"));
+    return turns.slice(WARM_UP);
+  }
+
+  async #turn(conversation: string, id: string): Promise<TurnTimes> {
+    const response = await fetch(`${this.#fleet.url}/v1/messages?wait=60`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${this.#fleet.key}`, "content-type": "application/json" },
+      body: JSON.stringify({
+        ...{ id, conversation, agent: "helper", channel: "http" },
+        ...{ sender: { id: "bench" }, text: "$ true" },
+      }),
+    });
+    const message = (await response.json()) as { readonly messageId?: string; readonly state?: string };
+    if (message.state !== "answered") throw new Error(`not answered: ${JSON.stringify(message)}`);
+    return await this.#timesOf(message.messageId as string);
+  }
+
+  /** As the worker logged them when it sent the prompt. */
+  async #timesOf(messageId: string): Promise<TurnTimes> {
+    const response = await fetch(`${this.#fleet.url}/v1/messages/${messageId}`, {
+      headers: { authorization: `Bearer ${this.#fleet.key}` },
+    });
+    const { acceptedAt } = (await response.json()) as { readonly acceptedAt: string };
+    const line = (await this.#worker.log()).find(
+      ({ msg, messageIds }) => msg === "prompt sent" && (messageIds as string[]).includes(messageId),
+    );
+    if (line === undefined) throw new Error(`the worker's log does not tell when ${messageId} was sent`);
+    return {
+      total: Date.parse(line.time) - Date.parse(acceptedAt),
+      phases: new Map(Object.entries(line.phases as Record<string, number>)),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#fleet[Symbol.asyncDispose]();
+  }
+}
+
+/** A row for each phase: where the time goes. They overlap: the sandbox starts while files are restored. */
+function* phasesOf(what: string, turns: readonly TurnTimes[]): Generator<Measurement> {
+  for (const phase of new Set(turns.flatMap(({ phases }) => [...phases.keys()]))) {
+    const times = turns.flatMap(({ phases }) => phases.get(phase) ?? []);
+    yield { work: `  ${what}: ${phase}`, unit: "ms", ours: median(times), peer: null };
+  }
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+function required(name: "DOCKER_HOST" | "LONGSHORE_TEST_IMAGE" | "LONGSHORE_TEST_ROOTFS"): string {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: run this by \`npm run bench -- turn\``);
+  return value;
+}
