@@ -7,16 +7,20 @@ import {
   deriveMessageId,
   InvalidMessageError,
   type Logger,
-  LongshoreError,
+  MailboxFullError,
   type Message,
   type MessageState,
   MessageTooLargeError,
   type Metrics,
+  NoRouteError,
   routeMessage,
   type SessionState,
   type StoredAttachment,
   type TurnWake,
   tenantSessionsKey,
+  UnknownAgentError,
+  UnknownChannelError,
+  UnknownTenantError,
   type WakeQueue,
 } from "@longshore/shared";
 import type { Redis } from "ioredis";
@@ -84,7 +88,7 @@ export class Acceptor {
       count(answer.duplicate ? "duplicate" : "accepted");
       return answer;
     } catch (error) {
-      if (error instanceof LongshoreError && !error.retryable) count("refused");
+      if (isRefusal(error) || error instanceof MailboxFullError) count("refused");
       throw error;
     }
   }
@@ -147,6 +151,20 @@ export class Acceptor {
       outcome,
     });
   }
+}
+
+const REFUSALS = [
+  InvalidMessageError,
+  MessageTooLargeError,
+  NoRouteError,
+  UnknownAgentError,
+  UnknownChannelError,
+  UnknownTenantError,
+];
+
+/** Whether a message was refused for what it is, so that no retry mends it. */
+export function isRefusal(error: unknown): boolean {
+  return REFUSALS.some((refusal) => error instanceof refusal);
 }
 
 interface DecodedAttachment {

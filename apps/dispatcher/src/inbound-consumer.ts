@@ -11,12 +11,15 @@ import {
 import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { z } from "zod";
-import type { AcceptedAnswer, Acceptor } from "./accept.ts";
+import { type AcceptedAnswer, type Acceptor, isRefusal } from "./accept.ts";
 import { backoff } from "./backoff.ts";
 import { isTransient } from "./errors.ts";
 import { sleep } from "./sleep.ts";
 
-const LOCK_MS = 15_000;
+/** A dispatcher that dies holds the queue up for about this long, in ms. */
+const LOCK_MS = 5_000;
+/** After this long the worker looks again when Redis was away, in ms. */
+const RUN_RETRY_MS = 1_000;
 const RETRY = { firstMs: 100, longestMs: 5_000 } as const;
 /** How long trouble may hold up the queue at one job, in ms, before that job steps aside. */
 const HOLD_MS = 300_000;
@@ -65,7 +68,8 @@ export class InboundConsumer {
       autorun: false,
       concurrency: 1,
       lockDuration: LOCK_MS,
-      stalledInterval: LOCK_MS / 3,
+      stalledInterval: LOCK_MS / 2,
+      runRetryDelay: RUN_RETRY_MS,
       maxStalledCount: Number.MAX_SAFE_INTEGER,
       removeOnComplete: COMPLETED_KEPT,
       removeOnFail: FAILED_KEPT,
@@ -102,7 +106,7 @@ export class InboundConsumer {
       } catch (error) {
         if (error instanceof MailboxFullError)
           throw new Error(`${error.code}: ${error.message}`, { cause: error });
-        if (!isTransient(error)) throw refusal(error);
+        if (isRefusal(error) || !isTrouble(error)) throw refusal(error);
         if (clock.monotonic() - started > HOLD_MS) {
           log.warn({ err: error, jobId: job.id }, "inbound job steps aside");
           await job.moveToDelayed(clock.now() + STEP_ASIDE_MS, token);
@@ -116,6 +120,11 @@ export class InboundConsumer {
       }
     }
   }
+}
+
+/** Whatever is wrong is wrong outside the message, and will be mended; a defect of ours is none of these. */
+function isTrouble(error: unknown): boolean {
+  return error instanceof LongshoreError || isTransient(error);
 }
 
 function refusal(error: unknown): UnrecoverableError {

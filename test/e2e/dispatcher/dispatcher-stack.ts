@@ -109,6 +109,11 @@ export class DispatcherStack implements AsyncDisposable {
     return { process, url: ready.url as string, metricsUrl: ready.metricsUrl as string };
   }
 
+  /** The processes beside this one. */
+  others({ process }: Running): AppProcess[] {
+    return this.#processes.filter((other) => other !== process);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#processes.map((process) => process.stop()));
     await this.worker.close();

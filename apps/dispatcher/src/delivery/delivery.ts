@@ -19,7 +19,10 @@ import { sameConversation } from "./conversation-key.ts";
 /** Conversations at once, and of these, those of one channel: a slow channel leaves room for the others. */
 const CONCURRENCY = 256;
 const CHANNEL_CONCURRENCY = 32;
-const LOCK_MS = 30_000;
+/** A dispatcher that dies holds the conversations in its hand up for about this long, in ms. */
+const LOCK_MS = 10_000;
+/** After this long the worker looks again when Redis was away, in ms. */
+const RUN_RETRY_MS = 1_000;
 /** Replies of a session that are looked at together. */
 const BATCH = 1_000;
 /** Replies that one wake delivers before it lets other conversations have its place. */
@@ -78,7 +81,8 @@ export class Delivery {
       autorun: false,
       concurrency: CONCURRENCY,
       lockDuration: LOCK_MS,
-      stalledInterval: LOCK_MS / 3,
+      stalledInterval: LOCK_MS / 2,
+      runRetryDelay: RUN_RETRY_MS,
       maxStalledCount: Number.MAX_SAFE_INTEGER,
     });
     this.#worker.on("error", (error) => log.warn({ err: error }, "delivery worker"));
