@@ -1,25 +1,15 @@
 import { randomBytes } from "node:crypto";
 import type { SessionUpdate } from "@agentclientprotocol/sdk";
 import type { Sandbox, SandboxRuntime, SandboxUser, SandboxUsers, Slots } from "@longshore/sandbox";
-import type {
-  Commit,
-  CommitMeta,
-  CommitResult,
-  Mirror,
-  SessionRef,
-  SessionStore,
-  WorkingCopy,
-} from "@longshore/session-store";
+import type { Commit, Mirror, SessionRef, SessionStore, WorkingCopy } from "@longshore/session-store";
 import {
   type AcceptedMessage,
   type AgentDefinition,
   type Clock,
-  type CommitNote,
   FencedError,
   hashId,
   type Logger,
   type Metrics,
-  type PublishedReply,
   type Reply,
   type ReplyWake,
   type SessionState,
@@ -28,7 +18,8 @@ import {
   type WakeQueue,
 } from "@longshore/shared";
 import { AcpAgent } from "./acp-agent.ts";
-import { type NextNote, nextNote, publishedReplies, readNote } from "./commit-notes.ts";
+import { readNote } from "./commit-notes.ts";
+import { CommitPoint } from "./commit-point.ts";
 import { AgentGoneError, HandedBackError, OvertakenError } from "./errors.ts";
 import { classifyFailure, type Failure, retryDelayMs } from "./failure.ts";
 import { writeAttachments } from "./inbox.ts";
@@ -42,14 +33,10 @@ import { TurnEvents } from "./turn-events.ts";
 const MAILBOX_POLL_MS = 5_000;
 /** How often a takeover record may lose against late commits of predecessors before the session is left alone. */
 const TAKEOVER_ATTEMPTS = 3;
-/** Generations looked at for messages that Redis, restored from an older copy, believes to wait. */
-const ADOPT_GENERATIONS = 20;
 /** How long to leave a session alone after a failure that is nobody's in particular, in ms. */
 const TROUBLE_DELAY_MS = 2_000;
 /** For a session whose agent is not configured, so that its own policy is unknown; times in ms. */
 const DEFAULT_RETRY = { attempts: 5, backoff: 5_000, longest: 300_000 };
-/** Replies that a commit carries on at most; delivery is out of order for a session that has more. */
-const UNDELIVERED_MAX = 1_000;
 
 /** What an activation needs of its worker. */
 export interface ActivationParts {
@@ -93,6 +80,7 @@ export type ActivationState =
 interface Running {
   readonly agent: AcpAgent;
   readonly agentName: string;
+  readonly commits: CommitPoint;
   readonly sandbox: Sandbox;
   readonly copy: WorkingCopy;
   readonly slotDirectory: string;
@@ -138,8 +126,9 @@ export class Activation {
   #wakeUp: (() => void) | undefined;
   #phases: Partial<Record<TurnPhase, number>> = {};
   #stuck = false;
-  /** The newest generation that this activation knows to be published. */
-  #publishedGeneration = 0;
+  #commits: CommitPoint | undefined;
+  /** The newest generation that Redis knew to be published when the lease was taken. */
+  #publishedBefore = 0;
 
   constructor(sessionId: string, parts: ActivationParts) {
     this.sessionId = sessionId;
@@ -217,7 +206,7 @@ export class Activation {
     keeper.signal.addEventListener("abort", () => void this.#sandbox?.pause().catch(() => undefined), {
       once: true,
     });
-    this.#publishedGeneration = result.lease.publishedGeneration;
+    this.#publishedBefore = result.lease.publishedGeneration;
     try {
       return await this.#hold(keeper, result.lease.before);
     } catch (error) {
@@ -270,28 +259,39 @@ export class Activation {
 
     const ref = { tenant, sessionId: this.sessionId };
     const definition = this.#parts.agentOf(agentName, tenant);
+    const commits = new CommitPoint(
+      { ...this.#parts, log: this.#log },
+      {
+        keeper,
+        ref,
+        publishedGeneration: this.#publishedGeneration,
+        onState: (entered) => this.#enter(entered),
+      },
+    );
+    this.#commits = commits;
     try {
       const newest = await store.readNewest(ref, keeper.signal);
-      await this.#adopt(keeper, ref, newest);
-      const [message] = await this.#nextMessages(keeper, newest);
+      await commits.adopt(newest);
+      const message = await commits.nextMessage(newest);
       if (message === undefined) return await this.#releaseIdle(keeper);
       if (definition === undefined) throw new AgentGoneError(agentName);
       this.#phases.queue = Math.max(0, clock.now() - Date.parse(message.acceptedAt));
       const takeover = before === "unclean" || (before === "unknown" && newest !== undefined);
       const base = takeover
-        ? await this.#commitUnchanged(keeper, ref, newest, "takeover", { agent: agentName })
+        ? await commits.commitUnchanged(newest, "takeover", { agent: agentName })
         : newest;
-      return await this.#withSandbox(keeper, ref, base, definition, agentName, startedAt);
+      return await this.#withSandbox(keeper, commits, ref, base, definition, agentName, startedAt);
     } catch (error) {
       if (error instanceof OvertakenError || error instanceof FencedError || keeper.signal.aborted)
         throw error;
-      return await this.#failed(keeper, ref, agentName, definition, error);
+      return await this.#failed(keeper, commits, ref, agentName, definition, error);
     }
   }
 
   /** Makes the slot, restores the directory while the sandbox starts, serves turns, and cleans up. */
   async #withSandbox(
     keeper: LeaseKeeper,
+    commits: CommitPoint,
     ref: SessionRef,
     base: Commit | undefined,
     definition: AgentDefinition,
@@ -320,6 +320,7 @@ export class Activation {
       const [, running] = await bothOrNeither(restored, started, abort);
       return await this.#serveTurns(keeper, ref, {
         ...running,
+        commits,
         agentName,
         copy,
         slotDirectory,
@@ -374,15 +375,20 @@ export class Activation {
 
   async #serveTurns(keeper: LeaseKeeper, ref: SessionRef, running: Running): Promise<ActivationEnd> {
     const { clock } = this.#parts;
-    const { agent, sandbox, copy, definition } = running;
+    const { agent, commits, sandbox, copy, definition } = running;
     const signal = AbortSignal.any([keeper.signal, this.#stop.signal]);
     const bornAt = clock.monotonic();
     this.#enter("opening");
     const agentSessionId = await agent.open(readNote(copy.base)?.agentSessionId, signal);
     void agent.ended.then(() => this.#wakeUp?.());
+    let paused = false;
+    const resume = async () => {
+      if (paused) await sandbox.resume();
+      paused = false;
+    };
 
     for (;;) {
-      const [message] = await this.#nextMessages(keeper, copy.base);
+      const message = await commits.nextMessage(copy.base);
       // An agent that ended between turns did so by itself: the message is for the next activation.
       const spent = agent.hasEnded || clock.monotonic() - bornAt >= definition.longest;
       if (spent) {
@@ -391,17 +397,19 @@ export class Activation {
       }
       if (message !== undefined) {
         signal.throwIfAborted();
-        await sandbox.resume();
-        // It leaves the sandbox paused: what is there is what was committed.
+        await resume();
         await this.#turn(keeper, ref, running, agentSessionId, message);
+        // It leaves the sandbox paused: what is there is what was committed.
+        paused = true;
         this.#phases = {};
       } else if (this.#lingerOver || definition.linger === 0 || !this.#parts.mayLinger()) {
         if (await this.#release(keeper, { handBack: false })) return { outcome: "released" };
       } else {
-        await sandbox.resume();
+        await resume();
         if (await this.#linger(keeper, running)) continue;
         await sandbox.pause();
-        await this.#lastMirror(keeper, ref, running);
+        paused = true;
+        await this.#lastMirror(keeper, running);
       }
     }
   }
@@ -415,7 +423,7 @@ export class Activation {
     message: AcceptedMessage,
   ): Promise<void> {
     const { state, store, metrics, clock } = this.#parts;
-    const { agent, agentName, sandbox, copy, definition, slotDirectory, user } = running;
+    const { agent, agentName, commits, sandbox, copy, definition, slotDirectory, user } = running;
     const turnId = hashId("turn", this.#nonce, message.id);
     const log = this.#log.child({ turnId });
     const signal = AbortSignal.any([keeper.signal, this.#stop.signal]);
@@ -450,7 +458,7 @@ export class Activation {
     const committedAt = clock.monotonic();
     const reply = text.read(definition.reply);
     const silent = reply.trim() === "" && files.artifacts.length === 0 && files.refused.length === 0;
-    const commit = await this.#commit(keeper, ref, copy, mirror, "turn", {
+    const commit = await commits.commit(copy, mirror, "turn", {
       agent: agentName,
       turnId,
       agentSessionId,
@@ -480,150 +488,11 @@ export class Activation {
   }
 
   /** What background processes changed since the last commit is committed too. */
-  async #lastMirror(keeper: LeaseKeeper, ref: SessionRef, running: Running): Promise<void> {
+  async #lastMirror(keeper: LeaseKeeper, running: Running): Promise<void> {
     this.#enter("mirroring");
     const mirror = await this.#mirror(running.copy, running.definition, keeper.signal);
     if (mirror.isEmpty) return;
-    await this.#commit(keeper, ref, running.copy, mirror, "linger", { agent: running.agentName });
-  }
-
-  /** Commits what a mirror found. */
-  #commit(
-    keeper: LeaseKeeper,
-    ref: SessionRef,
-    copy: WorkingCopy,
-    mirror: Mirror,
-    kind: CommitMeta["kind"],
-    next: NextNote,
-  ): Promise<Commit> {
-    return this.#putCommit(keeper, ref, copy.base, kind, next, (meta) =>
-      copy.commit(mirror, meta, keeper.signal),
-    );
-  }
-
-  /** Commits a generation with the files of the one before: a takeover record, a dead letter. */
-  #commitUnchanged(
-    keeper: LeaseKeeper,
-    ref: SessionRef,
-    base: Commit | undefined,
-    kind: CommitMeta["kind"],
-    next: NextNote,
-  ): Promise<Commit> {
-    return this.#putCommit(keeper, ref, base, kind, next, (meta) =>
-      this.#parts.store.commitUnchanged(ref, base, meta, keeper.signal),
-    );
-  }
-
-  /**
-   * The one commit point, and the publication after it. Throws `OvertakenError` where a generation of a lower
-   * epoch stands (to be adopted), `FencedError` where one of a higher does.
-   */
-  async #putCommit(
-    keeper: LeaseKeeper,
-    ref: SessionRef,
-    base: Commit | undefined,
-    kind: CommitMeta["kind"],
-    next: NextNote,
-    put: (meta: CommitMeta) => Promise<CommitResult>,
-  ): Promise<Commit> {
-    const { state, worker } = this.#parts;
-    this.#enter("committing");
-    const undelivered = await state.readOutbox(this.sessionId, UNDELIVERED_MAX);
-    const note = nextNote(readNote(base), { ...next, undelivered });
-    const { epoch } = keeper.lease;
-    keeper.assertHeld();
-    const result = await put({ epoch, nonce: this.#nonce, worker, kind, note });
-    if (result.outcome === "overtaken") {
-      const { generation, epoch: other } = result.commit;
-      if (other < epoch) throw new OvertakenError(generation);
-      keeper.lose(`generation ${generation} has epoch ${other}`);
-      keeper.signal.throwIfAborted();
-    }
-    this.#enter("publishing");
-    await this.#publish(keeper, ref, result.commit, note, publishedReplies(result.commit, note, ref));
-    return result.commit;
-  }
-
-  async #publish(
-    keeper: LeaseKeeper,
-    ref: SessionRef,
-    commit: Commit,
-    note: CommitNote,
-    replies: readonly PublishedReply[],
-  ): Promise<void> {
-    const { state, metrics, replyWakes } = this.#parts;
-    await state.publish(this.sessionId, keeper.lease, {
-      generation: commit.generation,
-      replies: [...note.undelivered, ...replies],
-      ends: note.ends,
-    });
-    this.#publishedGeneration = Math.max(this.#publishedGeneration, commit.generation);
-    for (const { outcome, error } of note.ends) {
-      metrics.messages.inc({ tenant: ref.tenant, agent: note.agent, outcome });
-      if (outcome === "dead") metrics.deadLetters.inc({ reason: error?.code ?? "UNKNOWN" });
-    }
-    const conversations = new Map(
-      [...note.undelivered, ...replies].map(({ channel, conversation, thread }) => [
-        JSON.stringify([channel, conversation, thread]),
-        { sessionId: this.sessionId, channel, conversation, ...(thread === undefined ? {} : { thread }) },
-      ]),
-    );
-    for (const wake of conversations.values()) {
-      // A wake is only a hint: the sweeper finds an outbox that nobody drains.
-      await replyWakes
-        .wake(wake)
-        .catch((error: unknown) => this.#log.warn({ err: error }, "no wake for delivery"));
-    }
-  }
-
-  /**
-   * Finishes what earlier activations committed: their replies are published, their messages acknowledged.
-   * Where Redis came back with older data that may be several generations; what of their replies was not
-   * delivered is carried by the newest.
-   */
-  async #adopt(keeper: LeaseKeeper, ref: SessionRef, newest: Commit | undefined): Promise<void> {
-    if (newest === undefined) return;
-    if (newest.epoch >= keeper.lease.epoch) await keeper.raiseEpoch(newest.epoch + 1);
-    const first = Math.max(this.#publishedGeneration + 1, newest.generation - ADOPT_GENERATIONS + 1);
-    for (let generation = first; generation <= newest.generation; generation++) {
-      const isNewest = generation === newest.generation;
-      const commit = isNewest
-        ? newest
-        : await this.#parts.store.readCommit(ref, generation, keeper.signal).catch((error: unknown) => {
-            // Retention may have removed it; a store out of reach fails the newest too.
-            this.#log.warn({ err: error, generation }, "an unpublished generation can't be read");
-            return undefined;
-          });
-      const note = readNote(commit);
-      if (commit === undefined || note === undefined) continue;
-      this.#log.info({ generation }, "publishing what an earlier activation committed");
-      await this.#publish(
-        keeper,
-        ref,
-        commit,
-        isNewest ? note : { ...note, undelivered: [] },
-        isNewest ? publishedReplies(commit, note, ref) : [],
-      );
-    }
-    this.#publishedGeneration = Math.max(this.#publishedGeneration, newest.generation);
-  }
-
-  /** The messages of the next turn: the head of the mailbox that no commit has ended yet. */
-  async #nextMessages(keeper: LeaseKeeper, newest: Commit | undefined): Promise<AcceptedMessage[]> {
-    const { state } = this.#parts;
-    const note = readNote(newest);
-    const recent = new Set(note?.recent);
-    for (;;) {
-      const waiting = await state.readMailbox(this.sessionId, 1);
-      const ended = waiting.filter(({ id }) => recent.has(id));
-      if (newest === undefined || ended.length === 0) return waiting;
-      // Redis forgot that they were answered and took them again: acknowledged without another turn.
-      await state.publish(this.sessionId, keeper.lease, {
-        generation: newest.generation,
-        replies: [],
-        ends: ended.map((message) => ({ message, outcome: "answered" })),
-      });
-    }
+    await running.commits.commit(running.copy, mirror, "linger", { agent: running.agentName });
   }
 
   /** True where a message came; false where the idle time is over, the place is wanted, or the agent is gone. */
@@ -664,6 +533,7 @@ export class Activation {
   /** A turn, or what comes before it, failed: retry, dead letter, or hand back. Ends the activation. */
   async #failed(
     keeper: LeaseKeeper,
+    commits: CommitPoint,
     ref: SessionRef,
     agentName: string,
     definition: AgentDefinition | undefined,
@@ -690,7 +560,7 @@ export class Activation {
     const retry = definition?.retry ?? DEFAULT_RETRY;
     if (failure.kind === "hopeless" || (counted && attempts + 1 >= retry.attempts)) {
       if (counted) await this.#recordFailure(keeper, message, turnId, failure, 0);
-      await this.#bury(keeper, ref, agentName, message, failure);
+      await this.#bury(keeper, commits, ref, agentName, message, failure);
       await this.#release(keeper, { handBack: true });
       return { outcome: "later", inMs: 0 };
     }
@@ -722,6 +592,7 @@ export class Activation {
    */
   async #bury(
     keeper: LeaseKeeper,
+    commits: CommitPoint,
     ref: SessionRef,
     agentName: string,
     message: AcceptedMessage,
@@ -735,7 +606,7 @@ export class Activation {
       artifacts: [],
       refused: [],
     });
-    const commit = await this.#commitUnchanged(keeper, ref, newest, "turn", {
+    const commit = await commits.commitUnchanged(newest, "turn", {
       agent: agentName,
       ends: [{ message, outcome: "dead", error }],
       replies: [notice],
@@ -761,6 +632,10 @@ export class Activation {
   /** Released since nothing waits; undefined where a message came just now. */
   async #releaseIdle(keeper: LeaseKeeper): Promise<ActivationEnd | undefined> {
     return (await this.#release(keeper, { handBack: false })) ? { outcome: "released" } : undefined;
+  }
+
+  get #publishedGeneration(): number {
+    return this.#commits?.publishedGeneration ?? this.#publishedBefore;
   }
 
   /** Destroys the sandbox and removes the slot. What it changed since the last commit is dropped. */
