@@ -42,7 +42,7 @@ export {
   type JsonValue,
 } from "./format/commit.ts";
 export type { FileTable } from "./format/file-table.ts";
-export type { DirectoryEntry, FileEntry, LinkEntry, TableEntry } from "./format/table-entry.ts";
+export type { DirectoryEntry, FileEntry, LinkEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
 export type { DirectoryRef, SessionRef, VolumeRef } from "./keys.ts";
 export type { Mirror, MirrorOptions } from "./mirror.ts";
 export type { StoredObject } from "./plain-objects.ts";

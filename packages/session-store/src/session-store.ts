@@ -26,7 +26,7 @@ import { DirectoryNotEmptyError, EpochRegressedError } from "./errors.ts";
 import { pathOf, textOfPath } from "./format/byte-path.ts";
 import type { Commit, CommitMeta } from "./format/commit.ts";
 import { FileTable } from "./format/file-table.ts";
-import type { FileEntry, TableEntry } from "./format/table-entry.ts";
+import type { FileEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
 import {
   artifactKey,
   type DirectoryRef,
@@ -36,6 +36,7 @@ import {
   sessionsPrefix,
 } from "./keys.ts";
 import { openObject, type StoredObject } from "./plain-objects.ts";
+import { publishDelta } from "./publish-delta.ts";
 import { restore } from "./restore.ts";
 import type { StoreContext } from "./store-context.ts";
 import { type ReadTable, readTable } from "./table-reader.ts";
@@ -242,6 +243,36 @@ export class SessionStore {
       },
       signal,
     );
+  }
+
+  /** What has to be set and removed to make one generation into another. */
+  async diff(ref: DirectoryRef, from: Commit, to: Commit, signal?: AbortSignal): Promise<TableDelta> {
+    const [before, after] = await Promise.all([
+      this.readTable(ref, from, signal),
+      this.readTable(ref, to, signal),
+    ]);
+    return before.differenceTo(after);
+  }
+
+  /**
+   * Commits a new generation that has the files of an earlier one; only table entries are written. All else (note, epoch)
+   * is the caller's, who holds the session's lease. A working copy of the session then has to `restore` it.
+   *
+   * @param newest the generation to build on
+   * @param to an earlier generation, or undefined for the empty directory
+   * @throws EpochRegressedError, CommitUnsettledError, CorruptObjectError
+   */
+  async rollback(
+    ref: DirectoryRef,
+    newest: Commit,
+    to: Commit | undefined,
+    meta: CommitMeta,
+    signal?: AbortSignal,
+  ): Promise<CommitResult> {
+    const known = await readTable(this.#context, ref, newest, signal);
+    const target = to === undefined ? new FileTable() : await this.readTable(ref, to, signal);
+    const stored = { delta: known.table.differenceTo(target), inline: Buffer.alloc(0), packs: 0 };
+    return (await publishDelta(this.#context, ref, newest, known, stored, meta, signal)).result;
   }
 
   /** Keeps an accepted attachment, by its content: the same one twice is stored once. */

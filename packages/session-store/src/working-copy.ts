@@ -1,17 +1,15 @@
 import { type DirectoryDescriptor, treeErrorOf } from "@longshore/shared";
-import { putContent } from "./backend/put-content.ts";
-import { type CommitResult, newCommitId, publishCommit } from "./commit-log.ts";
-import { EpochRegressedError, StaleMirrorError, WorkingCopyUnusableError } from "./errors.ts";
+import type { CommitResult } from "./commit-log.ts";
+import { CorruptObjectError, StaleMirrorError, WorkingCopyUnusableError } from "./errors.ts";
 import { type BytePath, parentOfPath } from "./format/byte-path.ts";
-import type { Commit, CommitMeta, TableChain } from "./format/commit.ts";
+import type { Commit, CommitMeta } from "./format/commit.ts";
 import { FileTable } from "./format/file-table.ts";
 import type { TableDelta, TableEntry } from "./format/table-entry.ts";
-import { encodeTableObject } from "./format/table-object.ts";
-import { type DirectoryRef, tableKey } from "./keys.ts";
+import type { DirectoryRef } from "./keys.ts";
 import { type Mirror, type MirrorContent, type MirrorOptions, makeMirror } from "./mirror.ts";
+import { publishDelta } from "./publish-delta.ts";
 import { restore } from "./restore.ts";
 import type { StoreContext } from "./store-context.ts";
-import { chooseChainStep, extendedChain, isInlineDelta, rollupOf } from "./table-chain.ts";
 import { type ReadTable, readTable } from "./table-reader.ts";
 import { compilePatterns } from "./tree/exclusions.ts";
 import type { FileRecords } from "./tree/file-record.ts";
@@ -121,8 +119,6 @@ export class WorkingCopy {
   commit(mirror: Mirror | "unchanged", meta: CommitMeta, signal?: AbortSignal): Promise<CommitResult> {
     return this.#exclusively("commit", async () => {
       const base = this.#base;
-      if (base !== undefined && meta.epoch < base.epoch)
-        throw new EpochRegressedError(meta.epoch, base.epoch);
       const content = mirror === "unchanged" ? undefined : this.#contents.get(mirror);
       if (mirror !== "unchanged" && (content === undefined || content.base !== base))
         throw new StaleMirrorError();
@@ -170,74 +166,25 @@ export class WorkingCopy {
     meta: CommitMeta,
     signal: AbortSignal | undefined,
   ): Promise<CommitResult> {
-    const parent = this.#base;
-    const generation = (parent?.generation ?? 0) + 1;
-    const sinceFull = new Set(this.#sinceFull);
-    for (const path of delta.removed) sinceFull.add(path);
-    for (const entry of delta.set) sinceFull.add(entry.path);
-    const table = new TableChange(this.#table, delta);
-    const step = chooseChainStep(parent, delta, sinceFull.size, table.size, (content?.packs ?? 0) > 0);
-    let chain: TableChain;
-    if (step === "delta") chain = extendedChain(parent, generation, delta);
-    else {
-      const next = this.#table.copy();
-      next.apply(delta);
-      if (step === "full") {
-        sinceFull.clear();
-        chain = {
-          full: await this.#putTable(generation, { set: [...next.entries()], removed: [] }, signal),
-          deltas: [],
-        };
-      } else {
-        const rollup = await this.#putTable(generation, rollupOf(next, sinceFull), signal);
-        chain = {
-          ...(parent?.chain.full === undefined ? {} : { full: parent.chain.full }),
-          rollup,
-          deltas: [],
-        };
-      }
-    }
-    const result = await publishCommit(
+    const tables = { table: this.#table, sinceFull: this.#sinceFull };
+    const { result, sinceFull } = await publishDelta(
       this.#context,
       this.ref,
-      {
-        generation,
-        parent: parent?.generation ?? 0,
-        epoch: meta.epoch,
-        nonce: meta.nonce,
-        id: newCommitId(),
-        worker: meta.worker,
-        time: new Date(this.#context.clock.now()).toISOString(),
-        kind: meta.kind,
-        partial: meta.partial ?? false,
-        note: meta.note,
-        entries: table.size,
-        totalBytes: (parent?.totalBytes ?? 0) + table.addedBytes,
-        chain,
-        delta: isInlineDelta(delta) ? delta : undefined,
-        inline: content?.inline ?? Buffer.alloc(0),
-      },
+      this.#base,
+      tables,
+      { delta, inline: content?.inline ?? Buffer.alloc(0), packs: content?.packs ?? 0 },
+      meta,
       signal,
     );
-    if (result.outcome === "committed") {
-      this.#base = result.commit;
-      this.#table.apply(delta);
-      this.#sinceFull = sinceFull;
-      for (const [path, record] of content?.records ?? []) {
-        if (record === undefined) this.#records.delete(path);
-        else this.#records.set(path, record);
-      }
+    if (result.outcome === "overtaken") return result;
+    this.#base = result.commit;
+    this.#table.apply(delta);
+    this.#sinceFull = sinceFull;
+    for (const [path, record] of content?.records ?? []) {
+      if (record === undefined) this.#records.delete(path);
+      else this.#records.set(path, record);
     }
     return result;
-  }
-
-  async #putTable(generation: number, delta: TableDelta, signal: AbortSignal | undefined): Promise<string> {
-    const { content, hash } = await encodeTableObject(delta);
-    const name = `${generation}-${hash}`;
-    await putContent(this.#context.backend, tableKey(this.ref, name), content, this.#context.random, {
-      signal,
-    });
-    return name;
   }
 
   async #restore(
@@ -272,7 +219,11 @@ export class WorkingCopy {
 
   async #tableOf(commit: Commit | undefined, signal: AbortSignal | undefined): Promise<ReadTable> {
     if (commit === undefined) return { table: new FileTable(), sinceFull: new Set() };
-    if (commit.id === this.#base?.id) return { table: this.#table, sinceFull: this.#sinceFull };
+    const base = this.#base;
+    if (commit.id === base?.id) return { table: this.#table, sinceFull: this.#sinceFull };
+    if (base !== undefined && commit.parent === base.generation && commit.delta !== undefined) {
+      return successorTable(base, { table: this.#table, sinceFull: this.#sinceFull }, commit, commit.delta);
+    }
     return await readTable(this.#context, this.ref, commit, signal);
   }
 
@@ -291,26 +242,19 @@ export class WorkingCopy {
   }
 }
 
-/** Sizes of a table after a delta, without making it. */
-class TableChange {
-  readonly size: number;
-  readonly addedBytes: number;
-
-  constructor(table: FileTable, delta: TableDelta) {
-    let size = table.size;
-    let bytes = 0;
-    for (const path of delta.removed) {
-      const before = table.get(path);
-      if (before === undefined) continue;
-      size--;
-      bytes -= before.type === "file" ? before.size : 0;
-    }
-    for (const entry of delta.set) {
-      const before = table.get(entry.path);
-      if (before === undefined) size++;
-      bytes += (entry.type === "file" ? entry.size : 0) - (before?.type === "file" ? before.size : 0);
-    }
-    this.size = size;
-    this.addedBytes = bytes;
+/** The table of the generation after a known one: nothing has to be read for it. */
+function successorTable(base: Commit, known: ReadTable, commit: Commit, delta: TableDelta): ReadTable {
+  const table = known.table.copy();
+  table.apply(delta);
+  try {
+    table.check();
+  } catch (error) {
+    throw new CorruptObjectError(`generation ${commit.generation}`, String(error), error);
   }
+  const sinceFull = new Set(commit.chain.full === base.chain.full ? known.sinceFull : []);
+  if (commit.chain.full === base.chain.full) {
+    for (const path of delta.removed) sinceFull.add(path);
+    for (const entry of delta.set) sinceFull.add(entry.path);
+  }
+  return { table, sinceFull };
 }

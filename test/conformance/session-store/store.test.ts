@@ -358,6 +358,35 @@ describe.each(storeKinds)("session store on %s", (kind: StoreKind) => {
     expect((await copy.mirror()).isEmpty).toBe(true);
   });
 
+  it("tells what changed between generations, and rolls back to one without moving content", async () => {
+    writeFileSync(join(here, "kept"), "kept");
+    writeFileSync(join(here, "file"), randomBytes(100_000));
+    const first = await commitAll();
+    const before = fingerprint(here);
+    writeFileSync(join(here, "file"), "partial work");
+    writeFileSync(join(here, "junk"), "junk");
+    const second = await commitAll();
+    const delta = await test.store.diff(REF, first, second);
+    expect(delta.set.map((entry) => entry.path).sort()).toEqual(["file", "junk"]);
+    expect(delta.removed).toEqual([]);
+    test.requests.length = 0;
+    const result = await test.store.rollback(REF, second, first, meta({ epoch: 3, kind: "rollback" }));
+    expect(result).toMatchObject({ outcome: "committed", commit: { generation: 3, parent: 2, epoch: 3 } });
+    expect(test.requests.reduce((sum, request) => sum + request.sent, 0)).toBeLessThan(2000);
+    await copy.restore(result.commit);
+    expect(fingerprint(here)).toEqual(before);
+    expect((await copy.mirror()).isEmpty).toBe(true);
+    await expectRestoredEqual();
+    const empty = await test.store.rollback(
+      REF,
+      result.commit,
+      undefined,
+      meta({ epoch: 3, kind: "rollback" }),
+    );
+    await copy.restore(empty.commit);
+    expect(readdirSync(here)).toEqual([]);
+  });
+
   it("goes back to generation 0", async () => {
     mkdirSync(join(here, "d"));
     writeFileSync(join(here, "d/f"), "x");
