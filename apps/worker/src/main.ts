@@ -93,6 +93,7 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
     eventsTtlMs: dispatcher.events.keep,
   });
   const replyWakes = openReplyWakes(queueConnection);
+  replyWakes.queue.on("error", onRedisError);
   cleanUp.defer(() => replyWakes.close());
   const users = new SandboxUsers({ runDirectory, workerId });
   cleanUp.defer(() => users.close());
