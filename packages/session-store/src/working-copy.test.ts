@@ -1,0 +1,78 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { openBackend } from "./backend/open-backend.ts";
+import type { CommitMeta } from "./format/commit.ts";
+import { SessionStore } from "./session-store.ts";
+
+const ref = { tenant: "t", sessionId: "s" };
+const meta: CommitMeta = { epoch: 1, nonce: "n", worker: "w", kind: "turn", note: {} };
+
+describe("a working copy", () => {
+  let base: string;
+  let store: SessionStore;
+  let reads: number;
+
+  beforeEach(() => {
+    base = mkdtempSync(join(tmpdir(), "working-copy-"));
+    reads = 0;
+    const backend = openBackend(`file://${base}/objects`, {
+      onRequest: (operation) => (reads += operation === "get" ? 1 : 0),
+    });
+    store = new SessionStore({ backend, threads: 1 });
+  });
+
+  afterEach(async () => {
+    await store.close();
+    rmSync(base, { recursive: true, force: true });
+  });
+
+  const directory = (name: string): string => {
+    mkdirSync(join(base, name));
+    return join(base, name);
+  };
+
+  it("commits, is restored elsewhere, and follows without reading tables again", async () => {
+    using here = await store.hydrate(ref, undefined, directory("here"));
+    using there = await store.hydrate(ref, undefined, directory("there"));
+    for (let turn = 1; turn <= 3; turn++) {
+      writeFileSync(join(here.directory, "f"), `turn ${turn}`);
+      const { commit } = await here.commit(await here.mirror(), meta);
+      reads = 0;
+      await there.restore(commit);
+      expect(reads).toBe(0);
+      expect(readFileSync(join(there.directory, "f"), "utf8")).toBe(`turn ${turn}`);
+    }
+  });
+
+  it("does one thing at a time", async () => {
+    using here = await store.hydrate(ref, undefined, directory("here"));
+    const running = here.mirror();
+    await expect(here.restore()).rejects.toMatchObject({ code: "WORKING_COPY_UNUSABLE" });
+    await running;
+    await here.restore();
+  });
+
+  it("can't be used once it is closed", async () => {
+    const here = await store.hydrate(ref, undefined, directory("here"));
+    here.close();
+    here.close();
+    await expect(here.mirror()).rejects.toMatchObject({ code: "WORKING_COPY_UNUSABLE" });
+  });
+
+  it("keeps merging deltas, so that no generation takes more than a handful of objects to read", async () => {
+    using here = await store.hydrate(ref, undefined, directory("here"));
+    for (let file = 0; file < 100; file++) writeFileSync(join(here.directory, `f${file}`), `${file}`);
+    for (let turn = 1; turn <= 60; turn++) {
+      writeFileSync(join(here.directory, `f${turn}`), `turn ${turn}`);
+      const { commit } = await here.commit(await here.mirror(), meta);
+      expect(commit.chain.deltas.length).toBeLessThanOrEqual(16);
+    }
+    const newest = await store.readNewest(ref);
+    expect(newest?.chain.full).toBeDefined();
+    using there = await store.hydrate(ref, newest, directory("there"));
+    expect(readdirSync(there.directory)).toHaveLength(100);
+    expect(readFileSync(join(there.directory, "f60"), "utf8")).toBe("turn 60");
+  });
+});
