@@ -18,6 +18,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { type Commit, type Mirror, textOfPath, type WorkingCopy } from "@longshore/session-store";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { collect, fingerprint, meta, REF, run, type StoreKind, storeKinds, TestStore } from "./support.ts";
@@ -103,6 +104,8 @@ describe.each(storeKinds)("session store on %s", (kind: StoreKind) => {
     mkdirSync(join(here, "becomes-file"));
     writeFileSync(join(here, "becomes-file/inner"), "x");
     symlinkSync("a", join(here, "link"));
+    // Else all of it would be looked at again for being so new, and the times would not be what tells.
+    await delay(50);
     await commitAll();
     appendFileSync(join(here, "append"), "more");
     truncateSync(join(here, "truncate"), 5);
@@ -133,6 +136,7 @@ describe.each(storeKinds)("session store on %s", (kind: StoreKind) => {
     writeFileSync(join(here, "b"), "BBBB");
     utimesSync(join(here, "a"), 1000, 1000);
     utimesSync(join(here, "b"), 1000, 1000);
+    await delay(50);
     await commitAll();
     renameSync(join(here, "b"), join(here, "a"));
     await commitAll();
