@@ -21,6 +21,7 @@ import { Channels } from "./delivery/channels.ts";
 import { Delivery } from "./delivery/delivery.ts";
 import { EventHub } from "./event-hub.ts";
 import { buildApi } from "./http/server.ts";
+import { ServerCloser } from "./http/server-closer.ts";
 import { StreamSlots } from "./http/stream-slots.ts";
 import { InboundConsumer } from "./inbound-consumer.ts";
 import { MessageViews } from "./message-view.ts";
@@ -162,7 +163,8 @@ export async function startDispatcher({
     clock,
     log,
   });
-  stack.defer(() => api.close());
+  const closer = new ServerCloser(api);
+  stack.defer(() => closer.close());
   const url = await api.listen({ host: environment.HOST, port: environment.PORT });
 
   await consumer.start();

@@ -5,13 +5,11 @@ export interface Delivered {
   readonly platformMessageId?: string;
 }
 
-/** A way to bring replies to a conversation. */
+/**
+ * A way to bring replies to a conversation. What became of a call without an answer can't be known: the reply is sent
+ * again under the same id, by which the receiver takes it once.
+ */
 export interface Channel {
-  /**
-   * What happens to a reply whose call got no answer. `idempotent`: it is sent again under the same key, and
-   * the receiver takes it once.
-   */
-  readonly unknownOutcome: "idempotent";
   /** Failed calls are tried again with this back-off, until `giveUpMs` after the first one. */
   readonly retry: { readonly firstMs: number; readonly longestMs: number; readonly giveUpMs: number };
   /** Bounded in time by the channel itself. Throws `DeliveryError` where the reply was not taken for certain. */

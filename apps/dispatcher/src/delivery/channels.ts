@@ -9,7 +9,6 @@ const CONNECTIONS_PER_HOST = 32;
 
 /** A reply for a channel that the configuration does not have (any more) waits for it to come back. */
 const missingChannel: Channel = {
-  unknownOutcome: "idempotent",
   retry: { firstMs: 1_000, longestMs: 60_000, giveUpMs: 900_000 },
   deliver: async (reply) => {
     throw new DeliveryError("UNKNOWN_CHANNEL", `No channel "${reply.channel}" is configured`);

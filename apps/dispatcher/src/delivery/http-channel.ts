@@ -5,7 +5,6 @@ import type { Channel, Delivered } from "./channel.ts";
  * readable, so it is delivered as soon as it is published: there is nothing to call.
  */
 export const httpChannel: Channel = {
-  unknownOutcome: "idempotent",
   retry: { firstMs: 1_000, longestMs: 1_000, giveUpMs: 1_000 },
   deliver: async (): Promise<Delivered> => ({}),
 };

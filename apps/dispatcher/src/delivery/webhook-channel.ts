@@ -27,7 +27,6 @@ export interface WebhookChannelOptions {
  * its receiver took it, when the answer was lost.
  */
 export class WebhookChannel implements Channel {
-  readonly unknownOutcome = "idempotent";
   readonly #options: WebhookChannelOptions;
 
   constructor(options: WebhookChannelOptions) {

@@ -15,8 +15,7 @@ export type ApiErrorCode =
   | "UNSUPPORTED_MEDIA_TYPE"
   | "BODY_TOO_LARGE"
   | "TOO_MANY_STREAMS"
-  | "BUSY"
-  | "SHUTTING_DOWN";
+  | "BUSY";
 
 export interface ApiErrorOptions {
   readonly problems?: readonly InputProblem[];

@@ -78,11 +78,6 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
     }
   });
 
-  // A connection that was busy when the server began to close becomes idle afterwards, and nobody else ends it.
-  app.addHook("onResponse", async () => {
-    if (options.closing.aborted) setImmediate(() => app.server.closeIdleConnections());
-  });
-
   const bodies = new JsonBodies({ limit: (request) => bodyLimit(configuration(), request.identity?.tenant) });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", (request: FastifyRequest, payload: IncomingMessage) =>
