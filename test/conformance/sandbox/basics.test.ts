@@ -3,10 +3,15 @@ import { pipeline } from "node:stream/promises";
 import { boundLines, OutputLimitError, SandboxSpecError } from "@longshore/sandbox";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { platforms } from "./platforms.ts";
+import { residentMegabytes } from "./resident-memory.ts";
 import { eventually, readAll, readUntil, sessionFile, World } from "./world.ts";
+
+const MIB = 1024 ** 2;
 
 describe.each(platforms)("$name", (platform) => {
   let world: World;
+  /** What is the engine's part and the same for each of its OCI runtimes. */
+  const testOfEngine = test.skipIf(platform.name === "docker runsc");
   beforeAll(async () => {
     world = await World.open(platform);
   });
@@ -22,7 +27,7 @@ describe.each(platforms)("$name", (platform) => {
 
   test("bytes go in and come out as they are", async () => {
     const sandbox = await world.start(["cat"]);
-    const sent = Buffer.from(Array.from({ length: 300_000 }, (_, index) => index % 256));
+    const sent = Buffer.from(Array.from({ length: 3_000_000 }, (_, index) => (index * 7) % 251));
     sandbox.stdin.end(sent);
     const chunks: Buffer[] = [];
     for await (const chunk of sandbox.stdout) chunks.push(chunk as Buffer);
@@ -30,7 +35,7 @@ describe.each(platforms)("$name", (platform) => {
     expect(await sandbox.exited).toEqual({ exitCode: 0, signal: null, outOfMemory: false });
   });
 
-  test("input and output alternate while it lives", async () => {
+  testOfEngine("input and output alternate while it lives", async () => {
     const sandbox = await world.start(["sh", "-c", 'while read line; do echo "got $line"; done; echo end']);
     sandbox.stdin.write("one\n");
     await readUntil(sandbox, "got one\n");
@@ -40,7 +45,7 @@ describe.each(platforms)("$name", (platform) => {
     await readUntil(sandbox, "end\n");
   });
 
-  test.each([0, 1, 42, 255])("exit status %i", async (status) => {
+  test.each(platform.name === "docker runsc" ? [42] : [0, 1, 42, 255])("exit status %i", async (status) => {
     const { exit } = await world.run(`exit ${status}`);
     expect(exit).toEqual({ exitCode: status, signal: null, outOfMemory: false });
   });
@@ -50,12 +55,12 @@ describe.each(platforms)("$name", (platform) => {
     expect(exit).toEqual({ exitCode: 137, signal: "SIGKILL", outOfMemory: false });
   });
 
-  test("a command that is not there ends with 127, or does not start", async () => {
+  testOfEngine("a command that is not there ends with 127, or does not start", async () => {
     const ended = async () => (await (await world.start(["/no/such/program"])).exited).exitCode;
     await expect(ended().catch(() => 127)).resolves.toBeGreaterThan(0);
   });
 
-  test("standard error is kept apart, its last lines are told", async () => {
+  testOfEngine("standard error is kept apart, its last lines are told", async () => {
     const { stdout, stderr } = await world.run(
       'i=0; while [ $i -lt 500 ]; do i=$((i+1)); echo "error $i" >&2; done; echo out; printf "\\377\\303" >&2',
     );
@@ -98,55 +103,61 @@ describe.each(platforms)("$name", (platform) => {
     expect(await sessionFile(spec, "file")).toBe("");
   });
 
-  test("unread output blocks its writer and not the worker's memory", async () => {
-    const megabytes = 512;
+  test("512 MB that nobody reads block their writer and cost the worker nothing", async () => {
     const spec = await world.spec([
       "sh",
       "-c",
-      `i=0; while [ $i -lt ${megabytes} ]; do head -c 1048576 /dev/zero; i=$((i+1)); echo $i > progress; done`,
+      "i=0; while [ $i -lt 512 ]; do head -c 1048576 /dev/zero; i=$((i+1)); echo $i > progress; done",
     ]);
-    const rssBefore = process.memoryUsage().rss;
+    const before = residentMegabytes();
     const sandbox = await world.runtime.start(spec);
-    sandbox.stdout.pause();
+    await once(sandbox.stdout, "readable");
     let last = "";
+    let most = 0;
     let unchanged = 0;
     await eventually(async () => {
       const progress = await sessionFile(spec, "progress");
       unchanged = progress === last ? unchanged + 1 : 0;
       last = progress;
-      return unchanged === 20 && (sandbox.stdout.readableLength > 0 || progress !== "");
+      most = Math.max(most, process.memoryUsage.rss() / MIB);
+      return unchanged === 12;
     }, "a blocked writer");
     expect(Number(last)).toBeLessThan(32);
+    expect(most - before).toBeLessThan(32);
 
     let received = 0;
-    let rssMost = 0;
+    let sampledAt = 0;
     for await (const chunk of sandbox.stdout) {
       received += (chunk as Buffer).length;
-      rssMost = Math.max(rssMost, process.memoryUsage.rss());
+      if (received - sampledAt < 16 * MIB) continue;
+      sampledAt = received;
+      most = Math.max(most, residentMegabytes());
+      if (received > 96 * MIB) break;
     }
-    expect(received).toBe(megabytes * 1024 ** 2);
-    expect((await sandbox.exited).exitCode).toBe(0);
-    expect((rssMost - rssBefore) / 1024 ** 2).toBeLessThan(96);
+    expect(most - before).toBeLessThan(32);
     await sandbox.destroy();
   });
 
-  test("a line without end is refused at the limit, and the sandbox can be destroyed while it goes on", async () => {
-    const sandbox = await world.start(["sh", "-c", "cat /dev/zero"]);
-    const lines = boundLines({ maxLineBytes: 1024 ** 2 });
-    lines.resume();
-    await expect(pipeline(sandbox.stdout, lines)).rejects.toThrow(OutputLimitError);
-    await sandbox.destroy();
-    await sandbox.exited;
-  });
+  testOfEngine(
+    "a line without end is refused at the limit, and the sandbox can be destroyed while it goes on",
+    async () => {
+      const sandbox = await world.start(["sh", "-c", "cat /dev/zero"]);
+      const lines = boundLines({ maxLineBytes: 1024 ** 2 });
+      lines.resume();
+      await expect(pipeline(sandbox.stdout, lines)).rejects.toThrow(OutputLimitError);
+      await sandbox.destroy();
+      await sandbox.exited;
+    },
+  );
 
-  test("it can be destroyed with its output unread", async () => {
+  testOfEngine("it can be destroyed with its output unread", async () => {
     const sandbox = await world.start(["sh", "-c", "exec yes"]);
     await once(sandbox.stdout, "readable");
     await sandbox.destroy();
     expect((await sandbox.exited).signal).toBe("SIGKILL");
   });
 
-  test("writing to a program that ended is no exception of the worker", async () => {
+  testOfEngine("writing to a program that ended is no exception of the worker", async () => {
     const sandbox = await world.start(["true"]);
     await sandbox.exited;
     const failed = Promise.withResolvers<unknown>();
@@ -155,7 +166,7 @@ describe.each(platforms)("$name", (platform) => {
     expect(await failed.promise).toBeInstanceOf(Error);
   });
 
-  test("a wrong specification is refused before anything is made", async () => {
+  testOfEngine("a wrong specification is refused before anything is made", async () => {
     const spec = await world.spec(["true"]);
     await expect(world.runtime.start({ ...spec, user: { uid: 0, gid: 0 } })).rejects.toThrow(
       SandboxSpecError,

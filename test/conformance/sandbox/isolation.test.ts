@@ -4,54 +4,87 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { platforms } from "./platforms.ts";
 import { processesOf, World } from "./world.ts";
 
+const SEPARATOR = "=====";
+
+const PROBES = {
+  writable: `
+    for place in / /usr /etc /dev /run /var /proc /sys /home /opt /root; do
+      (echo x > $place/probe) 2>/dev/null && echo "wrote $place"
+    done
+    for place in /session /session/home /session/workspace /tmp /dev/shm; do
+      (echo x > $place/probe) 2>/dev/null && echo "may $place"
+    done`,
+  privileges: "cat /proc/self/status",
+  processes: `cat /proc/[0-9]*/comm; kill -0 ${process.pid} 2>/dev/null && echo seen`,
+  network: "tail -n +3 /proc/net/dev | cut -d: -f1; echo ---; tail -n +2 /proc/net/route",
+  descriptors: "for fd in /proc/$$/fd/*; do [ -e $fd ] && basename $fd; done",
+  devices: `
+    mknod /session/workspace/null c 1 3 2>/dev/null && echo made
+    cp /bin/sh ./sh; chmod 6755 ./sh; ./sh -c 'id -u; id -g'`,
+  kernel: `
+    (echo x > /proc/sys/kernel/core_pattern) 2>/dev/null && echo core_pattern
+    (echo b > /proc/sysrq-trigger) 2>/dev/null && echo sysrq
+    head -c 1 /proc/kcore > /dev/null 2>&1 && echo kcore
+    head -c 1 /proc/keys 2>/dev/null | grep -q . && echo keys
+    unshare -r true 2>/dev/null && echo userns
+    unshare -n true 2>/dev/null && echo netns
+    mount -t tmpfs none /tmp 2>/dev/null && echo mount
+    chroot /session/home true 2>/dev/null && echo chroot
+    ls /var/run/docker.sock /run/docker.sock 2>/dev/null
+    echo done`,
+};
+
 describe.each(platforms)("$name", (platform) => {
   let world: World;
   const isGvisor = platform.name === "docker runsc";
+  /** What scripts in a sandbox printed, by test: one sandbox for all of them, since its start takes the time. */
+  let printed: Readonly<Record<keyof typeof PROBES, string>>;
   beforeAll(async () => {
     world = await World.open(platform);
+    const script = Object.entries(PROBES).map(([name, probe]) => `echo "${SEPARATOR}${name}"\n${probe}`);
+    const { stdout } = await world.run(script.join("\n"));
+    printed = Object.fromEntries(
+      stdout
+        .split(SEPARATOR)
+        .slice(1)
+        .map((section) => [
+          section.slice(0, section.indexOf("\n")),
+          section.slice(section.indexOf("\n") + 1),
+        ]),
+    ) as typeof printed;
+    expect(Object.keys(printed)).toEqual(Object.keys(PROBES));
   });
   afterAll(() => world.close());
 
-  test("the root is read-only; the session, /tmp and /dev/shm are not", async () => {
-    const { stdout } = await world.run(`
-      for place in / /usr /etc /dev /run /var /proc /sys /home /opt /root; do
-        (echo x > $place/probe) 2>/dev/null && echo "wrote $place"
-      done
-      for place in /session /session/home /session/workspace /tmp /dev/shm; do
-        (echo x > $place/probe) 2>/dev/null && echo "may $place"
-      done`);
-    expect(stdout).toBe("may /session\nmay /session/home\nmay /session/workspace\nmay /tmp\nmay /dev/shm\n");
+  test("the root is read-only; the session, /tmp and /dev/shm are not", () => {
+    expect(printed.writable).toBe(
+      "may /session\nmay /session/home\nmay /session/workspace\nmay /tmp\nmay /dev/shm\n",
+    );
   });
 
-  test("no capability, no new privileges, a seccomp filter", async () => {
-    const { stdout } = await world.run("cat /proc/self/status");
+  test("no capability, no new privileges, a seccomp filter", () => {
+    const { privileges } = printed;
     // gVisor does not show the ambient set.
     const sets = ["CapInh", "CapPrm", "CapEff", "CapBnd", ...(isGvisor ? [] : ["CapAmb"])];
     for (const set of sets) {
-      expect(stdout).toMatch(new RegExp(`^${set}:\\s+0+$`, "m"));
+      expect(privileges).toMatch(new RegExp(`^${set}:\\s+0+$`, "m"));
     }
     // gVisor is the filter itself, and shows none.
     if (!isGvisor) {
-      expect(stdout).toMatch(/^NoNewPrivs:\s+1$/m);
-      expect(stdout).toMatch(/^Seccomp:\s+2$/m);
+      expect(privileges).toMatch(/^NoNewPrivs:\s+1$/m);
+      expect(privileges).toMatch(/^Seccomp:\s+2$/m);
     }
   });
 
-  test("it sees its own processes only", async () => {
-    const { stdout } = await world.run(
-      `cat /proc/[0-9]*/comm; kill -0 ${process.pid} 2>/dev/null && echo seen`,
-    );
-    const names = stdout.trim().split("\n");
+  test("it sees its own processes only", () => {
+    const names = printed.processes.trim().split("\n");
     expect(names).not.toContain("seen");
     expect(names.length).toBeLessThan(8);
-    expect(stdout).not.toContain("node");
+    expect(printed.processes).not.toContain("node");
   });
 
-  test("there is no network but loopback", async () => {
-    const { stdout } = await world.run(
-      "tail -n +3 /proc/net/dev | cut -d: -f1; echo ---; tail -n +2 /proc/net/route",
-    );
-    const [interfaces = "", routes = ""] = stdout.split("---\n");
+  test("there is no network but loopback", () => {
+    const [interfaces = "", routes = ""] = printed.network.split("---\n");
     expect(interfaces.trim()).toMatch(/^(lo)?$/);
     expect(routes.trim()).toBe("");
   });
@@ -73,25 +106,16 @@ describe.each(platforms)("$name", (platform) => {
     expect(connections).toBe(0);
   });
 
-  test("it inherits no descriptor but the three", async () => {
-    const { stdout } = await world.run("for fd in /proc/$$/fd/*; do [ -e $fd ] && basename $fd; done");
+  test("it inherits no descriptor but the three", () => {
+    const descriptors = printed.descriptors.trim().split("\n").map(Number);
     // 10 and above: the shell's own, close-on-exec.
-    expect(
-      stdout
-        .trim()
-        .split("\n")
-        .map(Number)
-        .filter((fd) => fd > 2 && fd < 10),
-    ).toEqual([]);
+    expect(descriptors.filter((descriptor) => descriptor > 2 && descriptor < 10)).toEqual([]);
   });
 
-  test("device nodes can't be made, set-id bits don't raise", async () => {
-    const { stdout } = await world.run(
-      "mknod /session/workspace/null c 1 3 2>/dev/null && echo made; cp /bin/sh ./sh; chmod 6755 ./sh; ./sh -c 'id -u; id -g'",
-    );
-    expect(stdout).not.toContain("made");
-    expect(stdout.trim().split("\n")).toHaveLength(2);
-    expect(stdout).not.toMatch(/^0$/m);
+  test("device nodes can't be made, set-id bits don't raise", () => {
+    expect(printed.devices).not.toContain("made");
+    expect(printed.devices.trim().split("\n")).toHaveLength(2);
+    expect(printed.devices).not.toMatch(/^0$/m);
   });
 
   test("two sandboxes have different users of the host and can't reach each other's slot", async () => {
@@ -109,19 +133,11 @@ describe.each(platforms)("$name", (platform) => {
     for (const spec of specs) expect(await processesOf(spec.user.uid)).toEqual([]);
   });
 
-  test("kernel settings and other processes' memory are out of reach", async () => {
-    const { stdout } = await world.run(`
-      (echo x > /proc/sys/kernel/core_pattern) 2>/dev/null && echo core_pattern
-      (echo b > /proc/sysrq-trigger) 2>/dev/null && echo sysrq
-      head -c 1 /proc/kcore > /dev/null 2>&1 && echo kcore
-      head -c 1 /proc/keys 2>/dev/null | grep -q . && echo keys
-      unshare -r true 2>/dev/null && echo userns
-      unshare -n true 2>/dev/null && echo netns
-      mount -t tmpfs none /tmp 2>/dev/null && echo mount
-      chroot /session/home true 2>/dev/null && echo chroot
-      ls /var/run/docker.sock /run/docker.sock 2>/dev/null
-      echo done`);
+  test("kernel settings and other processes' memory are out of reach", () => {
     // A user namespace of gVisor is made by its own kernel in its own memory.
-    expect(stdout.split("\n").filter((word) => !(isGvisor && word === "userns"))).toEqual(["done", ""]);
+    expect(printed.kernel.split("\n").filter((word) => !(isGvisor && word === "userns"))).toEqual([
+      "done",
+      "",
+    ]);
   });
 });

@@ -1,9 +1,8 @@
-import { setTimeout as delay } from "node:timers/promises";
-import type { Sandbox } from "@longshore/sandbox";
+import type { Sandbox, SandboxSpec } from "@longshore/sandbox";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { leftovers } from "./leftovers.ts";
 import { platforms } from "./platforms.ts";
-import { processesOf, readUntil, sessionFile, World } from "./world.ts";
+import { eventually, processesOf, readUntil, sessionFile, World } from "./world.ts";
 
 /** Ignores every signal it can, and leaves a daemon in a session of its own. */
 const STUBBORN = [
@@ -14,8 +13,17 @@ const STUBBORN = [
    echo up; while :; do sleep 0.02; done`,
 ];
 
+/** Resolves when a program has ticked as often again. */
+async function ticksMore(spec: SandboxSpec, times: number): Promise<void> {
+  const seen = (await sessionFile(spec, "ticks")).length;
+  const isSo = async () => (await sessionFile(spec, "ticks")).length >= seen + times * "x\n".length;
+  await eventually(isSo, "more ticks");
+}
+
 describe.each(platforms)("$name", (platform) => {
   let world: World;
+  /** What is the engine's part and the same for each of its OCI runtimes. */
+  const testOfEngine = test.skipIf(platform.name === "docker runsc");
   beforeAll(async () => {
     world = await World.open(platform);
   });
@@ -26,30 +34,39 @@ describe.each(platforms)("$name", (platform) => {
     const spec = await world.spec(STUBBORN);
     const sandbox = await world.runtime.start(spec);
     await readUntil(sandbox, "up\n");
-    while ((await sessionFile(spec, "ticks")) === "") await delay(5);
+    await ticksMore(spec, 1);
     return { sandbox, spec };
   }
 
-  test("paused, nothing in it runs; resumed, it goes on and what was sent meanwhile arrives", async () => {
+  /** Starts a program that ticks, and answers lines. */
+  async function startTicking() {
     const spec = await world.spec([
       "sh",
       "-c",
       "(while :; do echo x >> ticks; sleep 0.01; done) & while read line; do echo got $line; done",
     ]);
     const sandbox = await world.runtime.start(spec);
-    while ((await sessionFile(spec, "ticks")) === "") await delay(5);
+    await ticksMore(spec, 1);
+    return { sandbox, spec };
+  }
+
+  test("paused, nothing in it runs; resumed, it goes on and what was sent meanwhile arrives", async () => {
+    const { sandbox: neighbour, spec: neighbourSpec } = await startTicking();
+    const { sandbox, spec } = await startTicking();
     for (let round = 0; round < 3; round++) {
       await sandbox.pause();
       await sandbox.pause();
       const ticks = await sessionFile(spec, "ticks");
       sandbox.stdin.write(`${round}\n`);
-      await delay(100);
+      // The neighbour is the clock: it does in this time what the paused one must not.
+      await ticksMore(neighbourSpec, 10);
       expect(await sessionFile(spec, "ticks")).toBe(ticks);
       await sandbox.resume();
       await sandbox.resume();
       await readUntil(sandbox, `got ${round}\n`);
+      await ticksMore(spec, 1);
     }
-    await sandbox.destroy();
+    await Promise.all([sandbox.destroy(), neighbour.destroy()]);
   });
 
   test("a polite program ends by itself within its grace", async () => {
@@ -109,7 +126,7 @@ describe.each(platforms)("$name", (platform) => {
     await sandbox.destroy();
   });
 
-  test("after the end, pausing, resuming and stopping are nothing", async () => {
+  testOfEngine("after the end, pausing, resuming and stopping are nothing", async () => {
     const sandbox = await world.start(["true"]);
     await sandbox.exited;
     await sandbox.pause();
@@ -120,7 +137,7 @@ describe.each(platforms)("$name", (platform) => {
     await sandbox.stop(1_000);
   });
 
-  test("a start that is called off at any moment leaves nothing", async () => {
+  testOfEngine("a start that is called off at any moment leaves nothing", async () => {
     for (const afterMs of [0, 2, 5, 10, 20, 40, 80, 160]) {
       const spec = await world.spec(["sleep", "1000"]);
       const controller = new AbortController();
@@ -138,13 +155,19 @@ describe.each(platforms)("$name", (platform) => {
     ).rejects.toThrow("early");
   });
 
-  test("a slot that is not there is told as a failed start, or a wrong specification", async () => {
+  testOfEngine("a slot or working directory that is not there makes the start fail", async () => {
     const spec = await world.spec(["true"]);
-    const start = async () => {
-      const sandbox = await world.runtime.start({ ...spec, slotDirectory: `${spec.slotDirectory}-missing` });
-      await sandbox.exited.finally(() => sandbox.destroy());
-    };
-    await expect(start()).rejects.toMatchObject({ code: "SANDBOX_START_FAILED" });
-    expect(await leftovers(world, spec.labels.nonce)).toEqual([]);
+    const changes = [
+      { slotDirectory: `${spec.slotDirectory}-missing` },
+      ...(platform.name.startsWith("bwrap") ? [{ workingDirectory: "/session/missing" }] : []),
+    ];
+    for (const change of changes) {
+      await expect(world.runtime.start({ ...spec, ...change })).rejects.toMatchObject({
+        code: "SANDBOX_START_FAILED",
+        message: expect.stringContaining("missing"),
+      });
+      expect(await leftovers(world, spec.labels.nonce)).toEqual([]);
+      expect(await processesOf(spec.user.uid)).toEqual([]);
+    }
   });
 });

@@ -97,7 +97,7 @@ export class BwrapRuntime implements SandboxRuntime {
       const launched = launch({ spec, command, rootfs, marker, tools, seccompPath, cgroup });
       const status = new BwrapStatus(launched.status);
       sandbox = new BwrapSandbox({ id: marker, launched, status, processes: this.#group(marker), forget });
-      await untilStarted(sandbox, status, once(launched.child, "error"), signal);
+      await untilStarted(sandbox, once(launched.child, "error"), signal);
       return sandbox;
     } catch (error) {
       await (sandbox ? sandbox.destroy() : forget()).catch((cleanUpError: unknown) => {
@@ -212,10 +212,9 @@ async function prepare(runDirectory: string): Promise<Prepared> {
   return { tools, seccompPath };
 }
 
-/** Resolves when the sandbox's first process runs; rejects when it never will. */
+/** Resolves when the command runs; rejects when it never will. */
 async function untilStarted(
   sandbox: BwrapSandbox,
-  status: BwrapStatus,
   spawnError: Promise<unknown[]>,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -231,9 +230,7 @@ async function untilStarted(
     () => undefined,
   );
   try {
-    // An end before the start is told by `exited`, which rejects then.
-    const ended = sandbox.exited.then(() => status.started);
-    await Promise.race([status.started, ended, failure.promise]);
+    await Promise.race([sandbox.commandRuns(), failure.promise]);
     signal?.throwIfAborted();
   } finally {
     clearTimeout(timer);

@@ -1,6 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { readFile, readlink } from "node:fs/promises";
 import { PassThrough, type Readable, type Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { settlesWithin } from "../deadline.ts";
@@ -17,6 +17,8 @@ const KILL_TIMEOUT_MS = 10_000;
 /** How long bubblewrap's watcher may take to tell how the process inside ended, once that is killed. */
 const REPORT_TIMEOUT_MS = 500;
 const SIGKILL_STATUS = 137;
+/** A start takes some 5 ms on an idle host. */
+const START_POLL_MS_MAX = 20;
 
 export interface BwrapSandboxParts {
   readonly id: string;
@@ -105,6 +107,19 @@ export class BwrapSandbox implements Sandbox {
     await this.#forget();
   }
 
+  /**
+   * Resolves when the command runs, or ran and ended. Only then are all mounts made, the working directory
+   * entered and the program found; bubblewrap tells nobody, so its second process is looked at.
+   * @throws SandboxStartError when bubblewrap ended before that
+   */
+  async commandRuns(): Promise<void> {
+    for (let round = 1; !this.#hasWatcherEnded; round++) {
+      if (await runsAnotherProgram(this.#status.childPid)) return;
+      await settlesWithin(this.#watcherEnded, Math.min(round, START_POLL_MS_MAX));
+    }
+    await this.exited;
+  }
+
   async #watch(): Promise<SandboxExit> {
     await this.#watcherEnded;
     const memoryKills = await this.#processes.memoryKills();
@@ -186,4 +201,20 @@ async function mainProcessOf(firstPid: number | undefined): Promise<number | und
     // It ended in this moment.
   }
   return undefined;
+}
+
+/** Whether the second process inside has become something else than bubblewrap. */
+async function runsAnotherProgram(firstPid: number | undefined): Promise<boolean> {
+  const main = await mainProcessOf(firstPid);
+  if (main === undefined) return false;
+  try {
+    const [bubblewrap, program] = await Promise.all([
+      readlink(`/proc/${firstPid}/exe`),
+      readlink(`/proc/${main}/exe`),
+    ]);
+    return program !== bubblewrap;
+  } catch {
+    // It ended in this moment.
+    return false;
+  }
 }

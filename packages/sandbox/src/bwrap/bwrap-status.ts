@@ -10,7 +10,6 @@ const END_TIMEOUT_MS = 1_000;
 export class BwrapStatus {
   #text = "";
   #childPid: number | undefined;
-  readonly #started = Promise.withResolvers<void>();
   readonly #ended: Promise<void>;
 
   constructor(stream: Readable) {
@@ -20,19 +19,13 @@ export class BwrapStatus {
     stream.on("data", (text: string) => {
       if (this.#text.length < STATUS_BYTES_MAX) this.#text += text;
       this.#childPid ??= this.#number("child-pid");
-      if (this.#childPid !== undefined) this.#started.resolve();
     });
     stream.on("error", () => ended.resolve());
     stream.once("close", () => ended.resolve());
     stream.once("end", () => ended.resolve());
   }
 
-  /** Resolves when the sandbox's first process is there; never, if it does not come to that. */
-  get started(): Promise<void> {
-    return this.#started.promise;
-  }
-
-  /** The sandbox's first process, as the host numbers it. */
+  /** The sandbox's first process, as the host numbers it; undefined until it is there. */
   get childPid(): number | undefined {
     return this.#childPid;
   }

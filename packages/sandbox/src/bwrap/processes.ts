@@ -1,7 +1,10 @@
-import { readdir, readFile, readlink } from "node:fs/promises";
+import { readlinkSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
 import { MARKER_VARIABLE } from "./launch.ts";
-import { locate, parseMountInfo } from "./mount-info.ts";
 import { parseSandboxName, runKeyOf } from "./sandbox-name.ts";
+
+/** More at once gain nothing: Node reads files with four threads. */
+const EXAMINED_AT_ONCE = 16;
 
 /** A process of a sandbox, by an id that the kernel may give to another one once it is gone. */
 export interface SandboxProcess {
@@ -15,23 +18,32 @@ export interface SandboxProcess {
 }
 
 /**
- * Finds the processes of a run directory's sandboxes by what no program in a sandbox can change: the mount
- * of its slot, and the environment of bubblewrap itself on the host's side.
+ * Finds the processes of a run directory's bubblewrap sandboxes: bubblewrap itself, on the host's side and
+ * as the first process inside, by the marker in the environment it was started with; all others by that
+ * first process' namespace, which they can't leave. Containers that show slots of the same run directory
+ * have no such first process and are not found.
+ *
+ * A hostile program can give itself any marker and thereby at most have its own sandbox killed.
  */
 export async function findSandboxProcesses(runDirectory: string): Promise<SandboxProcess[]> {
-  const ownMounts = parseMountInfo(await readFile("/proc/self/mountinfo", "utf8"));
-  const context: Context = {
-    runKey: runKeyOf(runDirectory),
-    workers: locate(ownMounts, `${runDirectory}/workers`),
-    mountNamespace: await readlink("/proc/self/ns/mnt"),
-    processNamespace: await readlink("/proc/self/ns/pid"),
-  };
+  const runKey = runKeyOf(runDirectory);
+  const ownNamespace = readlinkSync("/proc/self/ns/pid");
+  const pids = (await readdir("/proc")).map(Number).filter((pid) => pid > 0 && pid !== process.pid);
+  const examined: Examined[] = [];
+  for (let start = 0; start < pids.length; start += EXAMINED_AT_ONCE) {
+    const some = pids.slice(start, start + EXAMINED_AT_ONCE);
+    for (const one of await Promise.all(some.map((pid) => examine(pid, runKey)))) if (one) examined.push(one);
+  }
+  const owners = new Map<string, Owner>();
+  for (const { namespace, owner, isFirst } of examined) {
+    if (owner && isFirst && namespace !== ownNamespace) owners.set(namespace, owner);
+  }
   const found: SandboxProcess[] = [];
-  for (const entry of await readdir("/proc")) {
-    const pid = Number(entry);
-    if (!Number.isInteger(pid) || pid === process.pid) continue;
-    const sandboxProcess = await examine(pid, context);
-    if (sandboxProcess) found.push(sandboxProcess);
+  for (const candidate of examined) {
+    const isInside = candidate.namespace !== ownNamespace;
+    const owner = isInside ? owners.get(candidate.namespace) : candidate.owner;
+    const startTime = owner && (await startTimeOfSame(candidate, runKey));
+    if (startTime) found.push({ pid: candidate.pid, startTime, ...owner, isInside });
   }
   return found;
 }
@@ -55,42 +67,49 @@ export async function isStopped(pid: number): Promise<boolean> {
   }
 }
 
-interface Context {
-  readonly runKey: string;
-  readonly workers: { readonly device: string; readonly path: string } | undefined;
-  readonly mountNamespace: string;
-  readonly processNamespace: string;
+interface Owner {
+  readonly worker: string;
+  readonly nonce: string;
 }
 
-async function examine(pid: number, context: Context): Promise<SandboxProcess | undefined> {
+interface Examined {
+  readonly pid: number;
+  readonly namespace: string;
+  /** Whose it is by its environment. */
+  readonly owner: Owner | undefined;
+  /** Whether it is the first process of its namespace; asked of marked ones only. */
+  readonly isFirst: boolean;
+}
+
+async function examine(pid: number, runKey: string): Promise<Examined | undefined> {
   try {
-    const startTime = await startTimeOf(pid);
-    const owner = (await ownerByMarker(pid, context)) ?? (await ownerByMount(pid, context));
-    if (owner === undefined || startTime === undefined) return undefined;
-    const isInside = (await readlink(`/proc/${pid}/ns/pid`)) !== context.processNamespace;
-    return { pid, startTime, ...owner, isInside };
+    // At once, since it never blocks and there are hundreds of them.
+    const namespace = readlinkSync(`/proc/${pid}/ns/pid`);
+    const owner = await ownerByMarker(pid, runKey);
+    return { pid, namespace, owner, isFirst: owner !== undefined && (await isFirstInside(pid)) };
   } catch {
     // It ended meanwhile, or belongs to somebody else.
     return undefined;
   }
 }
 
-async function ownerByMarker(pid: number, context: Context) {
+/** The start time, read before a second look that says that it is still the process that was examined. */
+async function startTimeOfSame(examined: Examined, runKey: string): Promise<string | undefined> {
+  const startTime = await startTimeOf(examined.pid).catch(() => undefined);
+  const again = await examine(examined.pid, runKey);
+  const isSame = again?.namespace === examined.namespace && again.owner?.nonce === examined.owner?.nonce;
+  return isSame ? startTime : undefined;
+}
+
+async function ownerByMarker(pid: number, runKey: string): Promise<Owner | undefined> {
   const environment = await readFile(`/proc/${pid}/environ`, "latin1");
   const variable = environment.split("\0").find((entry) => entry.startsWith(`${MARKER_VARIABLE}=`));
   const name = variable && parseSandboxName(variable.slice(MARKER_VARIABLE.length + 1));
-  return name && name.runKey === context.runKey ? { worker: name.worker, nonce: name.nonce } : undefined;
+  return name && name.runKey === runKey ? { worker: name.worker, nonce: name.nonce } : undefined;
 }
 
-async function ownerByMount(pid: number, context: Context) {
-  const { workers } = context;
-  if (workers === undefined || (await readlink(`/proc/${pid}/ns/mnt`)) === context.mountNamespace)
-    return undefined;
-  const mounts = parseMountInfo(await readFile(`/proc/${pid}/mountinfo`, "utf8"));
-  const session = mounts.find((mount) => mount.mountPoint === "/session" && mount.device === workers.device);
-  if (!session?.root.startsWith(`${workers.path}/`)) return undefined;
-  const [worker, slots, nonce, ...rest] = session.root.slice(workers.path.length + 1).split("/");
-  return worker && slots === "slots" && nonce && rest.length === 0 ? { worker, nonce } : undefined;
+async function isFirstInside(pid: number): Promise<boolean> {
+  return /^NSpid:.*\t1$/m.test(await readFile(`/proc/${pid}/status`, "utf8"));
 }
 
 async function startTimeOf(pid: number): Promise<string | undefined> {

@@ -104,7 +104,7 @@ export class DockerRuntime implements SandboxRuntime {
       const labels = labelsOfContainer(container.Labels);
       if (labels === undefined || (await isLive(labels))) continue;
       try {
-        await removeContainer(this.#engine, container.Id);
+        await removeContainer(this.#engine, container.Id, container.State === "paused");
         removed.push(labels);
       } catch (error) {
         if (error instanceof EngineUnreachableError) throw error;
@@ -129,7 +129,7 @@ export class DockerRuntime implements SandboxRuntime {
   /** Leaves what can't be removed now to the reaper: the error of the start is what the caller must see. */
   async #cleanUp(idOrName: string, sandbox: DockerSandbox | undefined): Promise<void> {
     try {
-      await (sandbox ? sandbox.destroy() : removeContainer(this.#engine, idOrName));
+      await (sandbox ? sandbox.destroy() : removeContainer(this.#engine, idOrName, false));
     } catch (error) {
       if (!(error instanceof EngineUnreachableError || error instanceof SandboxStuckError)) throw error;
     }

@@ -26,6 +26,7 @@ export class DockerSandbox implements Sandbox {
   readonly #waiting = new AbortController();
   #hasExited = false;
   #wasKilled = false;
+  #mayBePaused = false;
   #destruction: Promise<void> | undefined;
 
   /** Takes over a container whose attach stream is open and which is about to be, or was, started. */
@@ -47,11 +48,14 @@ export class DockerSandbox implements Sandbox {
   }
 
   async pause(): Promise<void> {
+    // Also when the call fails: it may have been done nevertheless.
+    this.#mayBePaused = true;
     await this.#unlessEnded(() => this.#engine.pause(this.id), /already paused/);
   }
 
   async resume(): Promise<void> {
     await this.#unlessEnded(() => this.#engine.unpause(this.id), /not paused/);
+    this.#mayBePaused = false;
   }
 
   async stop(graceMs: number): Promise<void> {
@@ -79,7 +83,7 @@ export class DockerSandbox implements Sandbox {
     // First of all: with an unread attach stream the engine hangs in kill, inspect and remove.
     this.#socket.destroy();
     this.#wasKilled ||= !this.#hasExited;
-    await removeContainer(this.#engine, this.id);
+    await removeContainer(this.#engine, this.id, this.#mayBePaused);
     // The wait ends with the container; an engine that forgets to tell is not waited for.
     await settlesWithin(this.exited, 1_000);
     this.#waiting.abort();

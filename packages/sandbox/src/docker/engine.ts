@@ -10,6 +10,7 @@ import { withDeadline } from "../deadline.ts";
 import { EngineCallError, EngineTimeoutError, EngineUnreachableError } from "../errors.ts";
 import { type EngineAddress, parseEngineAddress } from "./address.ts";
 import { attachStream } from "./attach.ts";
+import { waitForExitStatus } from "./wait.ts";
 
 export interface EngineOptions {
   /** `unix:///path` or `tcp://host:port`, as `DOCKER_HOST` has it. */
@@ -98,8 +99,7 @@ export class Engine {
   /** Resolves to the exit status when the container has ended. No deadline: `signal` ends the waiting. */
   async waitForExit(id: string, abortSignal: AbortSignal): Promise<number> {
     try {
-      const result: unknown = await this.#docker.getContainer(id).wait({ abortSignal });
-      return (result as { StatusCode: number }).StatusCode;
+      return await waitForExitStatus(this.#endpoint, id, abortSignal);
     } catch (error) {
       throw this.#typed("wait", error);
     }

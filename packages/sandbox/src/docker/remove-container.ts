@@ -10,9 +10,11 @@ const NOT_FOUND = 404;
 /**
  * Removes a container by force and resolves when it is gone. A removal that fails is tried again after the
  * container was thawed and killed: no signal ends a frozen one.
+ * @param isPaused thaw it first: Docker waits 10 s for a paused one of gVisor to take its signal
  * @throws EngineUnreachableError, and SandboxStuckError when it is still there after three attempts
  */
-export async function removeContainer(engine: Engine, idOrName: string): Promise<void> {
+export async function removeContainer(engine: Engine, idOrName: string, isPaused: boolean): Promise<void> {
+  if (isPaused) await attemptOnly(() => engine.unpause(idOrName));
   let lastError: unknown;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     try {
