@@ -32,9 +32,17 @@ test("no two places of a host get one user, whichever worker asks", async () => 
 test("closing releases what is the worker's own", async () => {
   const one = new SandboxUsers({ runDirectory, workerId: "one" });
   const two = new SandboxUsers({ runDirectory, workerId: "two" });
-  await one.acquire();
+  const first = await one.acquire();
   const kept = await two.acquire();
   await one.close();
   expect((await readdir(join(runDirectory, "users"))).sort()).toEqual([".two", String(kept.uid)]);
-  expect((await one.acquire()).uid).toBe(200_000);
+  expect(await one.acquire()).toEqual(first);
+});
+
+test("fleets of other run directories have other ranges", async () => {
+  const here = await new SandboxUsers({ runDirectory, workerId: "one" }).acquire();
+  const elsewhere = join(runDirectory, "elsewhere");
+  const there = await new SandboxUsers({ runDirectory: elsewhere, workerId: "one" }).acquire();
+  expect(Math.abs(here.uid - there.uid) % 1_000).toBe(0);
+  expect(here.uid).not.toBe(there.uid);
 });

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { link, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "@longshore/shared";
@@ -8,7 +9,10 @@ import type { SandboxUser } from "./sandbox.ts";
 export interface SandboxUsersOptions {
   readonly runDirectory: string;
   readonly workerId: string;
-  /** First user id of the range. Nothing else of the host may use the range. @default 200000 */
+  /**
+   * First user id of the range. Nothing else of the host may use the range.
+   * @default one of 1,000 ranges from 200000 to 1199999, by the run directory: two fleets on a host hardly meet
+   */
   readonly firstUid?: number;
   /** Size of the range: at least the places of all workers of the host. @default 1000 */
   readonly count?: number;
@@ -31,7 +35,7 @@ export class SandboxUsers {
   constructor(options: SandboxUsersOptions) {
     this.#directory = usersDirectory(options.runDirectory);
     this.#workerId = options.workerId;
-    this.#firstUid = options.firstUid ?? 200_000;
+    this.#firstUid = options.firstUid ?? rangeOf(options.runDirectory);
     this.#count = options.count ?? 1_000;
   }
 
@@ -70,6 +74,10 @@ export class SandboxUsers {
     await writeFile(path, this.#workerId, { mode: 0o600 });
     return path;
   }
+}
+
+function rangeOf(runDirectory: string): number {
+  return 200_000 + 1_000 * (createHash("sha256").update(runDirectory).digest().readUInt32BE(0) % 1_000);
 }
 
 /** Removes the claims, and the file behind them, of every worker that is chosen. @returns how many */
