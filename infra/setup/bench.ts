@@ -12,7 +12,9 @@ export async function bench(context: CommandContext): Promise<number> {
     console.error(benchUsage);
     return 2;
   }
-  await using services = await provideServices(context, process.env);
+  // The programs that the store is measured beside.
+  const peers = context.args.includes("store") ? (["rclone", "restic"] as const) : [];
+  await using services = await provideServices(context, process.env, peers);
   return await runOnTerminal([nodeBinary, join(repositoryRoot, "test/bench/main.ts"), ...context.args], {
     cwd: repositoryRoot,
     env: services.environment,

@@ -16,6 +16,8 @@ const requirements = {
   bwrap: { packages: ["bubblewrap"], otherwise: "install bubblewrap" },
   mmdebstrap: { packages: ["mmdebstrap"], otherwise: "run on Debian or Ubuntu" },
   promtool: { packages: ["prometheus"], otherwise: "install Prometheus" },
+  rclone: { packages: ["rclone"], otherwise: "install rclone" },
+  restic: { packages: ["restic"], otherwise: "install restic" },
   setpriv: { packages: ["util-linux"], otherwise: "install util-linux" },
 } as const;
 

@@ -2,6 +2,7 @@ import type { Benchmark } from "./row.ts";
 
 /** What `npm run bench` can measure, by name; loaded when it is asked for. */
 export const benchmarks: ReadonlyMap<string, () => Promise<Benchmark>> = new Map([
+  ["store", async () => (await import("./store.ts")).benchmark],
   ["turn", async () => (await import("./turn.ts")).benchmark],
 ]);
 
