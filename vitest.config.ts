@@ -6,6 +6,8 @@ import { defineConfig } from "vitest/config";
  */
 export default defineConfig({
   test: {
+    // Most of a test's time is waiting (leases, starts of processes); more at once would starve the machine.
+    maxWorkers: 3,
     projects: [
       {
         test: {
@@ -25,7 +27,6 @@ export default defineConfig({
           exclude: ["test/bench/*.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
         },
       },
     ],
