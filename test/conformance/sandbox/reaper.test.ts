@@ -3,7 +3,6 @@ import { once } from "node:events";
 import { mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { Reaper, type ReaperReport } from "@longshore/sandbox";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { leftovers } from "./leftovers.ts";
@@ -13,16 +12,13 @@ import { eventually, processesOf, readUntil, World } from "./world.ts";
 interface Started {
   readonly child: ChildProcess;
   readonly worker: string;
-  readonly nonce: string;
-  readonly uid: number;
+  /** The user ids of its sandboxes. */
+  readonly users: readonly number[];
 }
 
-const PHASES = ["running", "paused", "creating"] as const;
-
 describe.each(platforms)("$name", (platform) => {
-  const isGvisor = platform.name === "docker runsc";
   /** What is the engine's part and the same for each of its OCI runtimes. */
-  const testOfEngine = test.skipIf(isGvisor);
+  const testOfEngine = test.skipIf(platform.name === "docker runsc");
   let runDirectory: string;
   let live: World;
   beforeAll(async () => {
@@ -34,7 +30,7 @@ describe.each(platforms)("$name", (platform) => {
     await rm(runDirectory, { recursive: true, force: true });
   });
 
-  async function startWorker(phase: string): Promise<Started> {
+  async function startWorker(phase: "steady" | "creating"): Promise<Started> {
     const program = new URL("./worker-process.ts", import.meta.url).pathname;
     const child = spawn(process.execPath, [program, platform.name, runDirectory, phase], {
       stdio: ["ignore", "pipe", "inherit"],
@@ -51,60 +47,50 @@ describe.each(platforms)("$name", (platform) => {
     });
   }
 
-  async function everythingOf(started: Started): Promise<string[]> {
+  /** All that a worker has on the host but its processes. */
+  async function lastingOf({ worker, users }: Started): Promise<string[]> {
     return [
-      ...(await leftovers({ runDirectory }, started.nonce)),
-      ...(await processesOf(started.uid)).map((pid) => `process ${pid}`),
-      ...(await readdir(join(runDirectory, "workers"))).filter((name) => name.startsWith(started.worker)),
-      ...(await readdir(join(runDirectory, "users"))).filter((name) => name === String(started.uid)),
+      ...(await leftovers({ runDirectory }, worker)),
+      ...(await readdir(join(runDirectory, "workers"))).filter((name) => name.startsWith(worker)),
+      ...(await readdir(join(runDirectory, "users"))).filter((name) => users.includes(Number(name))),
     ];
   }
 
-  test.each(PHASES.filter((phase) => phase !== "creating" || !isGvisor))(
-    "of a worker killed while %s nothing is left",
-    async (phase) => {
-      const neighbour = await live.start(["sh", "-c", "while read line; do echo got $line; done"]);
-      // Several moments of a start, since each has something else made already.
-      const moments = phase === "creating" ? [0, 8, 30, 120] : [0];
-      const killed = await Promise.all(
-        moments.map(async (afterMs) => {
-          const started = await startWorker(phase);
-          await delay(afterMs);
-          started.child.kill("SIGKILL");
-          await once(started.child, "exit");
-          return started;
-        }),
-      );
-      // The first pass finds what there is; what the engine still finishes, and the user, go with a later one.
-      const reports: ReaperReport[] = [];
-      await eventually(async () => {
-        reports.push(await reaper().run());
-        return (await Promise.all(killed.map(everythingOf))).flat().length === 0;
-      }, `nothing of ${phase}`);
-      expect(reports.flatMap(({ stuck, errors }) => [...stuck, ...errors])).toEqual([]);
-      expect(reports.length).toBeLessThan(8);
-      neighbour.stdin.write("alive\n");
-      await readUntil(neighbour, "got alive\n");
-      await neighbour.destroy();
-    },
-  );
+  async function processesOfAll({ users }: Started): Promise<number[]> {
+    return (await Promise.all(users.map(processesOf))).flat();
+  }
 
-  test("of a stopped worker nothing is touched", async () => {
-    const started = await startWorker("running");
-    started.child.kill("SIGSTOP");
-    // Its processes come and go by themselves; that there are some says enough.
-    const lasting = async () => (await everythingOf(started)).filter((name) => !name.startsWith("process "));
-    const before = await lasting();
-    const report = await reaper().run();
-    expect(report).toMatchObject({ sandboxes: 0, workers: 0, slots: 0, errors: [] });
-    expect(await lasting()).toEqual(before);
-    if (platform.name !== "docker runsc") expect((await processesOf(started.uid)).length).toBeGreaterThan(0);
+  /** Kills a worker and makes passes until nothing is left of it. */
+  async function killAndReap(started: Started): Promise<void> {
     started.child.kill("SIGKILL");
     await once(started.child, "exit");
+    // The first pass finds what there is; what the engine still finishes, and the users, go with a later one.
+    const reports: ReaperReport[] = [];
     await eventually(async () => {
-      await reaper().run();
-      return (await everythingOf(started)).length === 0;
-    }, "nothing");
+      reports.push(await reaper().run());
+      return (await lastingOf(started)).length === 0 && (await processesOfAll(started)).length === 0;
+    }, `nothing of ${started.worker}`);
+    expect(reports.flatMap(({ stuck, errors }) => [...stuck, ...errors])).toEqual([]);
+    expect(reports.length).toBeLessThan(8);
+  }
+
+  test("of a killed worker nothing is left, whether a sandbox ran, was paused or was being made", async () => {
+    const neighbour = await live.start(["sh", "-c", "while read line; do echo got $line; done"]);
+    await killAndReap(await startWorker("creating"));
+    neighbour.stdin.write("alive\n");
+    await readUntil(neighbour, "got alive\n");
+    await neighbour.destroy();
+  });
+
+  testOfEngine("of a stopped worker nothing is touched", async () => {
+    const started = await startWorker("steady");
+    started.child.kill("SIGSTOP");
+    const before = await lastingOf(started);
+    const report = await reaper().run();
+    expect(report).toMatchObject({ sandboxes: 0, workers: 0, slots: 0, errors: [] });
+    expect(await lastingOf(started)).toEqual(before);
+    expect((await processesOfAll(started)).length).toBeGreaterThan(0);
+    await killAndReap(started);
   });
 
   testOfEngine("of a live worker only what belongs to an ended activation goes", async () => {
