@@ -106,9 +106,12 @@ interface Running {
  * ending      sandbox destroyed, slot removed; the lease released, or left to expire.
  *
  * A turn that fails ends the activation: its directory is no generation, so the retry starts from the one
- * before. A lost lease (`LeaseKeeper`) ends it from every state: the sandbox is paused at once, nothing is
- * committed, published or released. The process may be killed between any two lines: before the commit the
- * old generation and the messages are there; after it the next activation publishes.
+ * before. It counts for the message of the turn alone: what fails between its commit and the next prompt
+ * ends the activation too, and no message is to blame. A commit of which the store did not say whether it
+ * stands leaves the lease unclean, so that the next activation begins with a takeover record. A lost lease
+ * (`LeaseKeeper`) ends it from every state: the sandbox is paused at once, nothing is committed, published
+ * or released. The process may be killed between any two lines: before the commit the old generation and the
+ * messages are there; after it the next activation publishes.
  */
 export class Activation {
   readonly sessionId: string;
@@ -125,6 +128,11 @@ export class Activation {
   #lingerOver = false;
   #wakeUp: (() => void) | undefined;
   #phases: Partial<Record<TurnPhase, number>> = {};
+  /**
+   * The message that a failure is about: from when it is found at the head of the mailbox until its commit
+   * stands. What fails after that (publication, lingering) is no fault of it, nor of the one behind it.
+   */
+  #serving: AcceptedMessage | undefined;
   #stuck = false;
   #commits: CommitPoint | undefined;
   /** The newest generation that Redis knew to be published when the lease was taken. */
@@ -140,7 +148,7 @@ export class Activation {
     return this.#state;
   }
 
-  /** True where its sandbox would not die: its place must not be used again. */
+  /** True where its sandbox would not die: its place must not be used again before `clean` succeeds. */
   get stuck(): boolean {
     return this.#stuck;
   }
@@ -257,6 +265,7 @@ export class Activation {
     // Nothing waits and nothing is known: a wake for a session that Redis forgot.
     if (tenant === undefined || agentName === undefined) return this.#releaseIdle(keeper);
 
+    this.#serving = head;
     const ref = { tenant, sessionId: this.sessionId };
     const definition = this.#parts.agentOf(agentName, tenant);
     const commits = new CommitPoint(
@@ -265,21 +274,27 @@ export class Activation {
         keeper,
         ref,
         publishedGeneration: this.#publishedGeneration,
-        onState: (entered) => this.#enter(entered),
+        onState: (entered) => {
+          if (entered === "publishing") this.#serving = undefined;
+          this.#enter(entered);
+        },
       },
     );
     this.#commits = commits;
     try {
       const newest = await store.readNewest(ref, keeper.signal);
-      await commits.adopt(newest);
+      // Redis came back with older data: what it says of the last holder may be older, too.
+      const older = newest !== undefined && newest.epoch >= keeper.lease.epoch;
+      await commits.adopt(newest, { forgotten: before === "unknown" });
       const message = await commits.nextMessage(newest);
       if (message === undefined) return await this.#releaseIdle(keeper);
       if (definition === undefined) throw new AgentGoneError(agentName);
       this.#phases.queue = Math.max(0, clock.now() - Date.parse(message.acceptedAt));
-      const takeover = before === "unclean" || (before === "unknown" && newest !== undefined);
+      const takeover = older || before === "unclean" || (before === "unknown" && newest !== undefined);
       const base = takeover
         ? await commits.commitUnchanged(newest, "takeover", { agent: agentName })
         : newest;
+      this.#serving = message;
       return await this.#withSandbox(keeper, commits, ref, base, definition, agentName, startedAt);
     } catch (error) {
       if (error instanceof OvertakenError || error instanceof FencedError || keeper.signal.aborted)
@@ -302,11 +317,12 @@ export class Activation {
     const abort = new AbortController();
     const signal = AbortSignal.any([keeper.signal, this.#stop.signal, abort.signal]);
     let agent: AcpAgent | undefined;
+    let copy: WorkingCopy | undefined;
     try {
       const user = await users.acquire();
       this.#user = user;
       const slotDirectory = await slots.create(this.#nonce, user);
-      const copy = await store.hydrate(ref, undefined, slotDirectory, { owner: user, signal });
+      copy = await store.hydrate(ref, undefined, slotDirectory, { owner: user, signal });
       await slots.furnish(this.#nonce, user);
       // Over the furnished slot, in which the agent is starting up already.
       const hydrated = base === undefined ? Promise.resolve() : copy.restore(base, { signal });
@@ -330,7 +346,8 @@ export class Activation {
     } finally {
       this.#enter("ending");
       agent?.close();
-      await this.#clean();
+      await this.clean();
+      copy?.close();
     }
   }
 
@@ -386,12 +403,20 @@ export class Activation {
       if (paused) await sandbox.resume();
       paused = false;
     };
+    let mayHaveChanged = false;
+    const mirrorTheRest = async () => {
+      await sandbox.pause();
+      paused = true;
+      await this.#lastMirror(keeper, running);
+      mayHaveChanged = false;
+    };
 
     for (;;) {
       const message = await commits.nextMessage(copy.base);
       // An agent that ended between turns did so by itself: the message is for the next activation.
       const spent = agent.hasEnded || clock.monotonic() - bornAt >= definition.longest;
       if (spent) {
+        if (mayHaveChanged) await mirrorTheRest();
         await this.#release(keeper, { handBack: true });
         return { outcome: "later", inMs: 0 };
       }
@@ -401,15 +426,15 @@ export class Activation {
         await this.#turn(keeper, ref, running, agentSessionId, message);
         // It leaves the sandbox paused: what is there is what was committed.
         paused = true;
+        mayHaveChanged = false;
         this.#phases = {};
       } else if (this.#lingerOver || definition.linger === 0 || !this.#parts.mayLinger()) {
         if (await this.#release(keeper, { handBack: false })) return { outcome: "released" };
       } else {
         await resume();
+        mayHaveChanged = true;
         if (await this.#linger(keeper, running)) continue;
-        await sandbox.pause();
-        paused = true;
-        await this.#lastMirror(keeper, running);
+        await mirrorTheRest();
       }
     }
   }
@@ -429,6 +454,7 @@ export class Activation {
     const signal = AbortSignal.any([keeper.signal, this.#stop.signal]);
 
     this.#enter("prompting");
+    this.#serving = message;
     this.#phases.queue ??= Math.max(0, clock.now() - Date.parse(message.acceptedAt));
     await state.startTurn(this.sessionId, keeper.lease, [message.id], turnId);
     await writeAttachments(store, ref, message, slotDirectory, user, signal);
@@ -437,11 +463,14 @@ export class Activation {
     const text = new ReplyText(definition.limits.output);
     const promptedAt = clock.monotonic();
     log.info({ messageIds: [message.id], phases: this.#phases }, "prompt sent");
-    await agent.prompt(buildPrompt([message]), {
-      onUpdate: (update) => follow(update, text, events),
-      signal,
-    });
-    await events.flush();
+    try {
+      await agent.prompt(buildPrompt([message]), {
+        onUpdate: (update) => follow(update, text, events),
+        signal,
+      });
+    } finally {
+      await events.flush(keeper.signal);
+    }
     this.#measure("prompt", promptedAt);
 
     this.#enter("mirroring");
@@ -504,7 +533,9 @@ export class Activation {
     const onAbort = () => this.#wakeUp?.();
     keeper.signal.addEventListener("abort", onAbort, { once: true });
     try {
-      while (!this.#lingerOver && !agent.hasEnded) {
+      // Asked here again: who came for a place before this one was seen to linger could not evict it.
+      while (!this.#lingerOver && !agent.hasEnded && this.#parts.mayLinger()) {
+        keeper.signal.throwIfAborted();
         const leftMs = since + definition.linger - clock.monotonic();
         if (leftMs <= 0) this.#lingerOver = true;
         else {
@@ -540,15 +571,15 @@ export class Activation {
     error: unknown,
   ): Promise<ActivationEnd> {
     const { state, metrics, random } = this.#parts;
-    const [message] = await state.readMailbox(this.sessionId, 1);
+    const message = this.#serving;
+    const handedBack = error instanceof HandedBackError;
     if (message === undefined) {
       // Between turns: nothing is lost, and the next activation begins from the last commit.
       this.#log.warn({ err: error }, "the activation ended between turns");
       await this.#release(keeper, { handBack: true });
-      return { outcome: "later", inMs: 0 };
+      return { outcome: "later", inMs: handedBack ? 0 : TROUBLE_DELAY_MS };
     }
     const turnId = hashId("turn", this.#nonce, message.id);
-    const handedBack = error instanceof HandedBackError;
     const failure = classifyFailure(error);
     const attempts = (await state.readMessage(message.id))?.attempts ?? 0;
     const counted = failure.kind === "counted";
@@ -588,7 +619,7 @@ export class Activation {
 
   /**
    * Makes a message a dead letter: a commit that changes nothing, ends it, and tells the conversation so.
-   * What waited behind it is next.
+   * What waited behind it is next. One that a commit has ended already (a predecessor's, late) stays ended so.
    */
   async #bury(
     keeper: LeaseKeeper,
@@ -600,6 +631,8 @@ export class Activation {
   ): Promise<void> {
     const { store, metrics } = this.#parts;
     const newest = await store.readNewest(ref, keeper.signal);
+    await commits.adopt(newest);
+    if ((await commits.nextMessage(newest))?.id !== message.id) return;
     const notice = replyTo(message, {
       kind: "notice",
       text: `This message could not be answered (${error.code}).`,
@@ -624,6 +657,7 @@ export class Activation {
     const released = await this.#parts.state.releaseLease(this.sessionId, keeper.lease, {
       generation,
       handBack,
+      clean: this.#commits?.isUnsettled !== true,
     });
     if (released) keeper.stop();
     return released;
@@ -638,8 +672,11 @@ export class Activation {
     return this.#commits?.publishedGeneration ?? this.#publishedBefore;
   }
 
-  /** Destroys the sandbox and removes the slot. What it changed since the last commit is dropped. */
-  async #clean(): Promise<void> {
+  /**
+   * Destroys the sandbox and removes the slot; what it changed since the last commit is dropped. False where
+   * the sandbox would not die: to be tried again then, after the activation's end too.
+   */
+  async clean(): Promise<boolean> {
     const { slots, users } = this.#parts;
     try {
       await this.#sandbox?.destroy();
@@ -649,9 +686,12 @@ export class Activation {
       // The slot and its user stay taken: what still runs there must not meet another session.
       this.#stuck = true;
       this.#log.error({ err: error }, "the sandbox could not be removed; its place is not given away");
+      return false;
     }
+    this.#stuck = false;
     this.#sandbox = undefined;
     this.#user = undefined;
+    return true;
   }
 
   #enter(state: ActivationState): void {

@@ -8,11 +8,19 @@ import {
   RECENT_MESSAGES,
   type Reply,
 } from "@longshore/shared";
+import { CommitNoteUnreadableError } from "./errors.ts";
 
-/** The fleet's note in a commit; undefined for a commit that something else made (a push, say). */
+/**
+ * The fleet's note in a commit; undefined for a commit that something else made (a push, say).
+ *
+ * @throws CommitNoteUnreadableError for one that is there and can't be read: to go on without it would forget
+ *   which messages were answered
+ */
 export function readNote(commit: Commit | undefined): CommitNote | undefined {
-  const parsed = commitNoteSchema.safeParse(commit?.note);
-  return parsed.success ? parsed.data : undefined;
+  if (commit?.note === undefined || commit.note === null) return undefined;
+  const parsed = commitNoteSchema.safeParse(commit.note);
+  if (!parsed.success) throw new CommitNoteUnreadableError(commit.generation);
+  return parsed.data;
 }
 
 /** The replies of a commit as they are published: each with its id and its place in the order. */

@@ -1,21 +1,24 @@
-import type {
-  Commit,
-  CommitMeta,
-  CommitResult,
-  Mirror,
-  SessionRef,
-  SessionStore,
-  WorkingCopy,
+import {
+  type Commit,
+  type CommitMeta,
+  type CommitResult,
+  CommitUnsettledError,
+  type Mirror,
+  type SessionRef,
+  type SessionStore,
+  type WorkingCopy,
 } from "@longshore/session-store";
-import type {
-  AcceptedMessage,
-  CommitNote,
-  Logger,
-  Metrics,
-  PublishedReply,
-  ReplyWake,
-  SessionState,
-  WakeQueue,
+import {
+  type AcceptedMessage,
+  type Clock,
+  type CommitNote,
+  IDLE_SESSION_TTL_MS,
+  type Logger,
+  type Metrics,
+  type PublishedReply,
+  type ReplyWake,
+  type SessionState,
+  type WakeQueue,
 } from "@longshore/shared";
 import { type NextNote, nextNote, publishedReplies, readNote } from "./commit-notes.ts";
 import { OvertakenError } from "./errors.ts";
@@ -25,6 +28,11 @@ import type { LeaseKeeper } from "./lease-keeper.ts";
 const ADOPT_GENERATIONS = 20;
 /** Replies that a commit carries on at most; delivery is out of order for a session that has more. */
 const UNDELIVERED_MAX = 1_000;
+/**
+ * Age of a commit, in ms, at which Redis has forgotten a session because it was idle, and not because it lost
+ * data: only a session of which nothing is left to publish is forgotten. A day off for clocks that differ.
+ */
+const FORGOTTEN_WHEN_IDLE_MS = IDLE_SESSION_TTL_MS - 24 * 3_600_000;
 
 export interface CommitPointParts {
   readonly state: SessionState;
@@ -32,6 +40,7 @@ export interface CommitPointParts {
   readonly replyWakes: WakeQueue<ReplyWake>;
   readonly metrics: Metrics;
   readonly log: Logger;
+  readonly clock: Clock;
   readonly worker: string;
 }
 
@@ -40,7 +49,8 @@ export interface CommitPointParts {
  *
  * committing (one put-if-absent, I3) → publishing (one fenced script: replies to the outbox, messages out of
  * the mailbox, I5, I6) → done. A process that dies between the two leaves a commit that the next activation
- * adopts: publishes, before it does anything else.
+ * adopts: publishes, before it does anything else. A put of which the store did not say whether it took place
+ * makes it unsettled for good: it may become visible at any time, and the activation has to end.
  */
 export class CommitPoint {
   readonly #parts: CommitPointParts;
@@ -48,6 +58,7 @@ export class CommitPoint {
   readonly #ref: SessionRef;
   readonly #enter: (state: "committing" | "publishing") => void;
   #publishedGeneration: number;
+  #isUnsettled = false;
 
   constructor(
     parts: CommitPointParts,
@@ -64,6 +75,11 @@ export class CommitPoint {
     this.#ref = options.ref;
     this.#publishedGeneration = options.publishedGeneration;
     this.#enter = options.onState;
+  }
+
+  /** True where a commit may stand that nobody has seen: the lease must not be released as clean. */
+  get isUnsettled(): boolean {
+    return this.#isUnsettled;
   }
 
   /** The newest generation that is published. */
@@ -87,10 +103,13 @@ export class CommitPoint {
    * Finishes what earlier activations committed: their replies are published, their messages acknowledged.
    * Where Redis came back with older data that may be several generations; what of their replies was not
    * delivered is carried by the newest.
+   *
+   * @param options.forgotten Redis knows nothing of the session. Where that is so because it was idle for long,
+   *   its replies were delivered long ago, and are not sent again. @default false
    */
-  async adopt(newest: Commit | undefined): Promise<void> {
+  async adopt(newest: Commit | undefined, { forgotten = false } = {}): Promise<void> {
     if (newest === undefined) return;
-    const { store, log } = this.#parts;
+    const { store, log, clock } = this.#parts;
     if (newest.epoch >= this.#keeper.lease.epoch) await this.#keeper.raiseEpoch(newest.epoch + 1);
     const first = Math.max(this.#publishedGeneration + 1, newest.generation - ADOPT_GENERATIONS + 1);
     for (let generation = first; generation <= newest.generation; generation++) {
@@ -104,11 +123,13 @@ export class CommitPoint {
           });
       const note = readNote(commit);
       if (commit === undefined || note === undefined) continue;
-      log.info({ generation }, "publishing what an earlier activation committed");
+      const wasIdle = forgotten && clock.now() - Date.parse(newest.time) > FORGOTTEN_WHEN_IDLE_MS;
+      const withReplies = isNewest && !wasIdle;
+      log.info({ generation, withReplies }, "publishing what an earlier activation committed");
       await this.#publish(
         commit,
-        isNewest ? note : { ...note, undelivered: [] },
-        isNewest ? publishedReplies(commit, note, this.#ref) : [],
+        withReplies ? note : { ...note, undelivered: [] },
+        withReplies ? publishedReplies(commit, note, this.#ref) : [],
       );
     }
     this.#publishedGeneration = Math.max(this.#publishedGeneration, newest.generation);
@@ -146,7 +167,10 @@ export class CommitPoint {
     const note = nextNote(readNote(base), { ...next, undelivered });
     const { epoch, nonce } = this.#keeper.lease;
     this.#keeper.assertHeld();
-    const result = await put({ epoch, nonce, worker, kind, note });
+    const result = await put({ epoch, nonce, worker, kind, note }).catch((error: unknown) => {
+      if (error instanceof CommitUnsettledError) this.#isUnsettled = true;
+      throw error;
+    });
     if (result.outcome === "overtaken") {
       const { generation, epoch: other } = result.commit;
       if (other < epoch) throw new OvertakenError(generation);
