@@ -12,7 +12,7 @@ import {
   type StopReason,
 } from "@agentclientprotocol/sdk";
 import type { Sandbox } from "@longshore/sandbox";
-import type { AgentDefinition, Clock } from "@longshore/shared";
+import { type AgentDefinition, type Clock, FencedError } from "@longshore/shared";
 import { AgentExitedError, AgentOutOfMemoryError, AgentRefusedError, TurnTimeoutError } from "./errors.ts";
 
 /** How long an agent may take until it is ready for its first prompt, in ms. */
@@ -21,6 +21,9 @@ const START_LIMIT_MS = 60_000;
 const CANCEL_GRACE_MS = 15_000;
 /** After its output ended, how long to wait for the news how the agent's process ended, in ms. */
 const EXIT_NEWS_MS = 5_000;
+
+/** Longest session id of an agent's own, in characters. */
+const SESSION_ID_MAX = 1_024;
 
 const WORKING_DIRECTORY = "/session/workspace";
 
@@ -123,6 +126,11 @@ export class AcpAgent {
     const { sessionId } = await this.#startRequest("session/new", signal, () =>
       this.#connection.agent.request("session/new", { cwd: WORKING_DIRECTORY, mcpServers: [] }),
     );
+    // It goes into every commit from here on.
+    if (typeof sessionId !== "string" || sessionId === "" || sessionId.length > SESSION_ID_MAX) {
+      const reason = `no session id of 1 to ${SESSION_ID_MAX} characters`;
+      throw new AgentRefusedError("session/new", reason, this.#sandbox.stderrTail());
+    }
     this.#sessionId = sessionId;
     return sessionId;
   }
@@ -201,7 +209,9 @@ export class AcpAgent {
     let onAbort: (() => void) | undefined;
     const aborted = new Promise<never>((_, reject) => {
       onAbort = () => {
-        graceTimer = setTimeout(() => reject(signal.reason), graceMs);
+        // A sandbox whose lease is lost is paused: it can't answer any more.
+        const waitMs = signal.reason instanceof FencedError ? 0 : graceMs;
+        graceTimer = setTimeout(() => reject(signal.reason), waitMs);
       };
       signal.addEventListener("abort", onAbort, { once: true });
     });

@@ -17,6 +17,7 @@ export class LeaseKeeper {
   readonly #clock: Clock;
   readonly #controller = new AbortController();
   #lease: Lease;
+  #raising = false;
   #renewedAt: number;
   #renewing: NodeJS.Timeout | undefined;
   #watching: NodeJS.Timeout | undefined;
@@ -57,8 +58,13 @@ export class LeaseKeeper {
 
   /** Raises the epoch above that of the newest commit, where Redis came back with older data. */
   async raiseEpoch(epoch: number): Promise<void> {
-    await this.#state.raiseEpoch(this.#sessionId, this.#lease, epoch);
-    this.#lease = { nonce: this.#lease.nonce, epoch };
+    this.#raising = true;
+    try {
+      await this.#state.raiseEpoch(this.#sessionId, this.#lease, epoch);
+      this.#lease = { nonce: this.#lease.nonce, epoch };
+    } finally {
+      this.#raising = false;
+    }
   }
 
   lose(reason: string): void {
@@ -74,9 +80,12 @@ export class LeaseKeeper {
   }
 
   async #renew(): Promise<void> {
+    // Redis would refuse the epoch of before, and that would look like a lost lease; the next one is in time.
+    if (this.#raising) return;
     const askedAt = this.#clock.monotonic();
+    const lease = this.#lease;
     try {
-      await this.#state.renewLease(this.#sessionId, this.#lease, this.#ttlMs);
+      await this.#state.renewLease(this.#sessionId, lease, this.#ttlMs);
     } catch (error) {
       if (error instanceof FencedError && this.#renewing !== undefined) this.lose("refused");
       // Redis out of reach: the watch ends the activation in time, and the next renewal may succeed.

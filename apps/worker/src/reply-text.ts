@@ -32,6 +32,8 @@ class BoundedText {
   #cutBytes = 0;
 
   append(text: string, maxBytes: number): void {
+    // Counted by bytes: pieces without any would be kept without a bound.
+    if (text === "") return;
     const bytes = Buffer.byteLength(text);
     if (this.#cutBytes > 0 || this.#bytes + bytes > maxBytes) {
       const room = this.#cutBytes > 0 ? 0 : maxBytes - this.#bytes;

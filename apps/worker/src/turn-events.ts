@@ -8,6 +8,8 @@ const WAITING_MAX = 64 * 1024;
 const WRITES_WAITING_MAX = 256;
 /** The text of one event, in characters. */
 const EVENT_TEXT_MAX = 16 * 1024;
+/** The status of a tool call that is repeated, in characters: a word of the protocol, if the agent is kind. */
+const STATUS_MAX = 64;
 
 /**
  * Says what happens in a turn to the session's events, in order: one write at a time, text gathered,
@@ -47,14 +49,21 @@ export class TurnEvents {
       turnId: this.#turnId,
       toolCallId: toolCallId.slice(0, 256),
       ...(title === undefined ? {} : { title: title.slice(0, 1024) }),
-      ...(status === undefined ? {} : { status }),
+      ...(status === undefined ? {} : { status: status.slice(0, STATUS_MAX) }),
     });
   }
 
-  /** Resolves when everything said so far was written, or could not be. */
-  async flush(): Promise<void> {
+  /** Resolves when everything said so far was written, or could not be, or is not waited for any more. */
+  async flush(signal: AbortSignal): Promise<void> {
     this.#flushText();
-    await this.#writes;
+    if (signal.aborted) return;
+    let onAbort: (() => void) | undefined;
+    const aborted = new Promise<void>((resolve) => {
+      onAbort = resolve;
+      signal.addEventListener("abort", onAbort, { once: true });
+    });
+    await Promise.race([this.#writes, aborted]);
+    if (onAbort) signal.removeEventListener("abort", onAbort);
   }
 
   #flushText(): void {
