@@ -1,5 +1,4 @@
-import { LongshoreError } from "@longshore/shared";
-import { isRedisTrouble } from "./redis-trouble.ts";
+import { isRedisTrouble, LongshoreError } from "@longshore/shared";
 
 /** The object store did not take an attachment in time. The same message may be sent again. */
 export class StoreTimeoutError extends LongshoreError {

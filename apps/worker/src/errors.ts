@@ -20,11 +20,27 @@ export class AgentOutOfMemoryError extends LongshoreError {
   }
 }
 
-/** The agent answered a request with an error, or with something that is no ACP. */
+/**
+ * The agent answered a request with an error, or with something that is no ACP. The cause is not kept: it is
+ * the agent's words, as long as the agent likes, and would be logged whole.
+ */
 export class AgentRefusedError extends LongshoreError {
   constructor(method: string, cause: unknown, stderr: string) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    super("AGENT_ERROR", withStderr(`The agent failed ${method}: ${reason}`, stderr), { cause });
+    super("AGENT_ERROR", withStderr(`The agent failed ${method}: ${reason.slice(0, REASON_SHOWN)}`, stderr));
+  }
+}
+
+/** A commit's note is not to be understood: a newer Longshore wrote it. Nothing may be built on it. */
+export class CommitNoteUnreadableError extends LongshoreError {
+  constructor(generation: number) {
+    super(
+      "COMMIT_NOTE_UNREADABLE",
+      `The note of generation ${generation} is of another version of Longshore`,
+      {
+        retryable: true,
+      },
+    );
   }
 }
 
@@ -67,6 +83,8 @@ export class AgentGoneError extends LongshoreError {
   }
 }
 
+/** Characters of what an agent said that an error repeats. */
+const REASON_SHOWN = 1_000;
 const STDERR_SHOWN = 2_000;
 
 function withStderr(text: string, stderr: string): string {

@@ -1,4 +1,4 @@
-import { LongshoreError } from "@longshore/shared";
+import { errnoOf, isRedisTrouble, LongshoreError } from "@longshore/shared";
 import {
   AgentExitedError,
   AgentOutOfMemoryError,
@@ -13,7 +13,7 @@ import {
  *
  * - `counted`: the agent failed on them; it counts as an attempt, and the last one makes dead letters.
  * - `hopeless`: no retry can succeed (missing image, quota): dead letters at once.
- * - `innocent`: engine, store or fleet were at fault; tried again without counting.
+ * - `innocent`: engine, store, Redis, host or fleet were at fault; tried again without counting.
  */
 export type FailureKind = "counted" | "hopeless" | "innocent";
 
@@ -30,13 +30,29 @@ const HOPELESS: ReadonlySet<string> = new Set([
   "QUOTA_EXCEEDED",
 ]);
 
+/** Codes that are not retryable at once, and that an operator has to mend: no fault of any message. */
+const OPERATORS: ReadonlySet<string> = new Set([
+  "STORE_ACCESS_DENIED",
+  "STORE_REQUEST_REFUSED",
+  "STORE_FORMAT_TOO_NEW",
+  "RUNTIME_UNAVAILABLE",
+]);
+
+/** Most of an error's text that is recorded, in characters: part of it may be an agent's. */
+const TEXT_MAX = 4_000;
+
 export function classifyFailure(error: unknown): Failure {
   if (!(error instanceof LongshoreError)) {
+    const message = String(error).slice(0, TEXT_MAX);
+    if (isRedisTrouble(error)) return { kind: "innocent", error: { code: "REDIS_UNAVAILABLE", message } };
+    // What an agent can provoke in its tree has a class of its own: this is the host's disk, limits, network.
+    if (errnoOf(error) !== undefined) return { kind: "innocent", error: { code: "HOST_FAILED", message } };
     // Not foreseen, so not known to be the message's fault either; a message must not loop for ever.
-    return { kind: "counted", error: { code: "INTERNAL", message: String(error) } };
+    return { kind: "counted", error: { code: "INTERNAL", message } };
   }
-  const described = { code: error.code, message: error.message };
+  const described = { code: error.code, message: error.message.slice(0, TEXT_MAX) };
   if (HOPELESS.has(error.code)) return { kind: "hopeless", error: described };
+  if (OPERATORS.has(error.code)) return { kind: "innocent", error: described };
   const ofTheAgent =
     error instanceof AgentExitedError ||
     error instanceof AgentOutOfMemoryError ||

@@ -77,6 +77,7 @@ export {
 export { Metrics, type TurnPhase, turnPhases } from "./metrics.ts";
 export { identifierSchema, nameSchema } from "./names.ts";
 export { connectRedis } from "./redis.ts";
+export { isRedisTrouble } from "./redis-trouble.ts";
 export { type Destination, type Routed, routeMessage } from "./routing.ts";
 export type { SessionEvent } from "./session-event.ts";
 export {
@@ -96,6 +97,7 @@ export {
   AcceptTooSlowError,
   type DeadReply,
   FencedError,
+  IDLE_SESSION_TTL_MS,
   type Lease,
   type MessageRecord,
   REPLIES_PER_GENERATION,

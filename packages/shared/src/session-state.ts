@@ -37,7 +37,7 @@ const DEAD_REPLIES_TTL_MS = 30 * 24 * 3_600_000;
 /** Deliveries that a session remembers, so that a reply carried in a commit is not delivered again. */
 const DELIVERIES_REMEMBERED = 1_000;
 /** How long Redis keeps the epoch and numbers of an idle session; the newest commit knows better anyway. */
-const IDLE_SESSION_TTL_MS = 30 * 24 * 3_600_000;
+export const IDLE_SESSION_TTL_MS = 30 * 24 * 3_600_000;
 /** Replies that one generation may have: their places in the order are `generation * this + index`. */
 export const REPLIES_PER_GENERATION = 1_000;
 
@@ -211,19 +211,24 @@ export class SessionState {
   }
 
   /**
-   * Releases the lease cleanly. `false`: messages wait, so serve on; with `handBack` they may wait.
-   * `generation` is the newest that the activation committed or adopted: it has to be published.
+   * Releases the lease. `false`: messages wait, so serve on; with `handBack` they may wait. `generation` is
+   * the newest that the activation knows to stand: it has to be published. Not `clean` where a commit of it
+   * may still become visible: the next activation then begins with a takeover record.
    */
   async releaseLease(
     sessionId: string,
     lease: Lease,
-    { generation, handBack }: { readonly generation: number; readonly handBack: boolean },
+    {
+      generation,
+      handBack,
+      clean = true,
+    }: { readonly generation: number; readonly handBack: boolean; readonly clean?: boolean },
   ): Promise<boolean> {
     const keys = sessionKeys(sessionId);
     const code = await scripts.releaseLease.run(
       this.#redis,
       [keys.lease, keys.session, keys.mailbox],
-      [lease.nonce, lease.epoch, generation, handBack ? 1 : 0, IDLE_SESSION_TTL_MS],
+      [lease.nonce, lease.epoch, generation, handBack ? 1 : 0, IDLE_SESSION_TTL_MS, clean ? 1 : 0],
     );
     if (code === -1) throw new FencedError("release");
     if (code === -2) throw new Error("a generation was committed and not published: release refused");

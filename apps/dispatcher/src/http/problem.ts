@@ -1,9 +1,8 @@
 import { STATUS_CODES } from "node:http";
-import { type InputProblem, InvalidMessageError, LongshoreError } from "@longshore/shared";
+import { type InputProblem, InvalidMessageError, isRedisTrouble, LongshoreError } from "@longshore/shared";
 import type { FastifyError } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { z } from "zod";
-import { isRedisTrouble } from "../redis-trouble.ts";
 import { ApiError } from "./api-error.ts";
 
 export const PROBLEM_TYPE = "application/problem+json";
