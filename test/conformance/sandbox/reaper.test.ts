@@ -82,6 +82,17 @@ describe.each(platforms)("$name", (platform) => {
     await neighbour.destroy();
   });
 
+  test("bubblewrap dies with its worker, paused or not, also where nobody reaps", async ({ skip }) => {
+    skip(!platform.name.startsWith("bwrap"), "a container that is paused waits for the reaper");
+    const started = await startWorker("steady");
+    expect((await processesOfAll(started)).length).toBeGreaterThan(0);
+    started.child.kill("SIGKILL");
+    await eventually(async () => (await processesOfAll(started)).length === 0, "the end of its processes");
+    await reaper().run();
+    await reaper().run();
+    expect(await lastingOf(started)).toEqual([]);
+  });
+
   testOfEngine("of a stopped worker nothing is touched", async () => {
     const started = await startWorker("steady");
     started.child.kill("SIGSTOP");

@@ -34,6 +34,7 @@ import { findSandboxProcesses } from "./processes.ts";
 import { formatSandboxName, parseSandboxName, runKeyOf } from "./sandbox-name.ts";
 import { SandboxRecords } from "./sandbox-records.ts";
 import { seccompFilter } from "./seccomp.ts";
+import { startThawGuard } from "./thaw-guard.ts";
 
 const START_TIMEOUT_MS = 20_000;
 const REAP_TIMEOUT_MS = 10_000;
@@ -57,6 +58,7 @@ export class BwrapRuntime implements SandboxRuntime {
   readonly #records: SandboxRecords;
   #cgroups: CgroupTree | null | undefined;
   #preparation: Promise<Prepared> | undefined;
+  readonly #guarded = new Set<string>();
 
   constructor(options: BwrapRuntimeOptions) {
     this.#options = options;
@@ -85,6 +87,7 @@ export class BwrapRuntime implements SandboxRuntime {
     const { worker, nonce } = spec.labels;
     const marker = formatSandboxName({ runKey: runKeyOf(this.#options.runDirectory), worker, nonce });
     const cgroup = this.#tree()?.sandbox(marker);
+    this.#guard(worker, tools.shell);
     const forget = async () => {
       await cgroup?.remove();
       await this.#records.remove(worker, nonce);
@@ -158,6 +161,15 @@ export class BwrapRuntime implements SandboxRuntime {
     }
     await cgroup?.remove();
     await this.#records.remove(worker, nonce);
+  }
+
+  /** One guard for each worker id, which is one for the process. */
+  #guard(worker: string, shell: string): void {
+    const groups = this.#tree()?.deafFreezer;
+    if (groups === undefined || this.#guarded.has(worker)) return;
+    this.#guarded.add(worker);
+    const prefix = formatSandboxName({ runKey: runKeyOf(this.#options.runDirectory), worker, nonce: "" });
+    startThawGuard({ shell, groups, prefix });
   }
 
   #group(id: string): ProcessGroup {

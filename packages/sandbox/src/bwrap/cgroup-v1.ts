@@ -22,10 +22,12 @@ export type CgroupV1Mounts = Readonly<Partial<Record<keyof CgroupAbilities, stri
 export class CgroupV1Tree implements CgroupTree {
   readonly version = 1;
   readonly abilities: CgroupAbilities;
+  readonly deafFreezer: string | undefined;
   readonly #mounts: CgroupV1Mounts;
 
   constructor(mounts: CgroupV1Mounts) {
     this.#mounts = mounts;
+    this.deafFreezer = mounts.freezer === undefined ? undefined : join(mounts.freezer, SANDBOXES_GROUP);
     this.abilities = {
       memory: mounts.memory !== undefined,
       pids: mounts.pids !== undefined,

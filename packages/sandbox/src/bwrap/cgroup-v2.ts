@@ -18,6 +18,7 @@ import {
 /** Control groups of version 2: one hierarchy, in which a group has processes or limited children. */
 export class CgroupV2Tree implements CgroupTree {
   readonly version = 2;
+  readonly deafFreezer = undefined;
   readonly abilities: CgroupAbilities;
   readonly #sandboxes: string;
 

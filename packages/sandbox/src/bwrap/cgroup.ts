@@ -30,6 +30,8 @@ export interface CgroupAbilities {
 export interface CgroupTree {
   readonly version: 1 | 2;
   readonly abilities: CgroupAbilities;
+  /** Where the groups are whose frozen processes no signal ends (version 1); undefined where SIGKILL does. */
+  readonly deafFreezer: string | undefined;
   /** @param name as `formatSandboxName` makes it */
   sandbox(name: string): SandboxCgroup;
   /** Names of the sandboxes' groups that are there, of all fleets of the host. */
