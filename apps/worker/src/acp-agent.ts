@@ -13,6 +13,7 @@ import {
 } from "@agentclientprotocol/sdk";
 import type { Sandbox } from "@longshore/sandbox";
 import { type AgentDefinition, type Clock, FencedError } from "@longshore/shared";
+import { boundAnswers } from "./bound-answers.ts";
 import { AgentExitedError, AgentOutOfMemoryError, AgentRefusedError, TurnTimeoutError } from "./errors.ts";
 
 /** How long an agent may take until it is ready for its first prompt, in ms. */
@@ -24,6 +25,9 @@ const EXIT_NEWS_MS = 5_000;
 
 /** Longest session id of an agent's own, in characters. */
 const SESSION_ID_MAX = 1_024;
+
+/** Names of the errors by which the worker itself ends a connection. */
+const CUT_OFF: ReadonlySet<string> = new Set(["MessageTooLargeError", "UnreadAnswersError"]);
 
 const WORKING_DIRECTORY = "/session/workspace";
 
@@ -66,10 +70,12 @@ export class AcpAgent {
         answerPermission(definition.permissions, params),
       )
       .connect(
-        ndJsonStream(
-          Writable.toWeb(sandbox.stdin),
-          Readable.toWeb(sandbox.stdout) as ReadableStream<Uint8Array>,
-          { maxMessageBytes: definition.limits.output },
+        boundAnswers(
+          ndJsonStream(
+            Writable.toWeb(sandbox.stdin),
+            Readable.toWeb(sandbox.stdout) as ReadableStream<Uint8Array>,
+            { maxMessageBytes: definition.limits.output },
+          ),
         ),
       );
     // How it ended is told by the request that fails; between turns it only matters that it did.
@@ -228,7 +234,9 @@ export class AcpAgent {
 
   /** Why a request failed: by the end of the agent's process, or by what the agent said. */
   async #explain(method: string, error: unknown): Promise<unknown> {
-    if (!this.#connection.signal.aborted)
+    // An agent whose output is not read any more may end by that: its end then is not the reason.
+    const wasCutOff = error instanceof Error && CUT_OFF.has(error.name);
+    if (wasCutOff || !this.#connection.signal.aborted)
       return new AgentRefusedError(method, error, this.#sandbox.stderrTail());
     let timer: NodeJS.Timeout | undefined;
     const noNews = new Promise<undefined>((resolve) => {

@@ -17,7 +17,7 @@ import { CommitNoteUnreadableError } from "./errors.ts";
  *   which messages were answered
  */
 export function readNote(commit: Commit | undefined): CommitNote | undefined {
-  if (commit?.note === undefined || commit.note === null) return undefined;
+  if (commit === undefined || !("agent" in commit.note)) return undefined;
   const parsed = commitNoteSchema.safeParse(commit.note);
   if (!parsed.success) throw new CommitNoteUnreadableError(commit.generation);
   return parsed.data;

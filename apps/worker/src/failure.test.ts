@@ -1,4 +1,5 @@
 import { EngineUnreachableError, ImageMissingError } from "@longshore/sandbox";
+import { StoreAccessDeniedError } from "@longshore/session-store";
 import { describe, expect, it } from "vitest";
 import { AgentExitedError, AgentGoneError, HandedBackError, TurnTimeoutError } from "./errors.ts";
 import { classifyFailure, retryDelayMs } from "./failure.ts";
@@ -11,9 +12,17 @@ describe("classifyFailure", () => {
     ["hopeless", new ImageMissingError("nope")],
     ["hopeless", new AgentGoneError("gone")],
     ["innocent", new HandedBackError()],
+    ["innocent", new StoreAccessDeniedError("put", "key", new Error("403"))],
+    ["innocent", new Error("Command timed out")],
+    ["innocent", new Error("READONLY You can't write against a read only replica.")],
+    ["innocent", Object.assign(new Error("ENOSPC: no space left"), { code: "ENOSPC", syscall: "mkdir" })],
     ["innocent", new EngineUnreachableError("unix:///nowhere", new Error("ENOENT"))],
   ])("is %s: %s", (kind, error) => {
     expect(classifyFailure(error).kind).toBe(kind);
+  });
+
+  it("records no more of a text than a bound", () => {
+    expect(classifyFailure(new Error("x".repeat(1_000_000))).error.message.length).toBeLessThan(5_000);
   });
 
   it("carries the agent's last words", () => {
