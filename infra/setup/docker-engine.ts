@@ -3,16 +3,15 @@ import { basename, dirname, join } from "node:path";
 import Dockerode from "dockerode";
 import { removeControlGroups } from "./control-groups.ts";
 import { requireProgram } from "./debian-packages.ts";
+import { killMentioning } from "./kill-mentioning.ts";
 import { launch } from "./launch.ts";
 import { unmountBelow } from "./mounts.ts";
 import type { OwnedProcess } from "./owned-process.ts";
 import { asRoot } from "./privilege.ts";
-import { processesMentioning } from "./process-table.ts";
 import { findProgram } from "./programs.ts";
 import type { PrivateServiceOptions } from "./redis.ts";
 import { capture } from "./run-command.ts";
 import { type Service, ServiceProcess } from "./service.ts";
-import { waitUntil } from "./wait-until.ts";
 
 /** A private Docker engine. */
 export interface DockerEngine extends Service {
@@ -134,18 +133,6 @@ async function removeTraces(directory: string, controlGroup: string): Promise<vo
     // Only empty ones go: another engine may use them.
     await capture(asRoot(["rmdir", stray]));
   }
-}
-
-/** Kills the processes whose command line holds a path, and waits until they are gone. */
-async function killMentioning(path: string): Promise<void> {
-  const pids = await processesMentioning(path);
-  for (const pid of pids) {
-    await capture(asRoot(["kill", "-s", "KILL", String(pid)]));
-  }
-  await waitUntil(async () => (await processesMentioning(path)).length === 0, {
-    what: `the processes of ${path} to end`,
-    timeoutMs: 10_000,
-  });
 }
 
 /** Paused containers too, which an engine that is told to end would wait for. */

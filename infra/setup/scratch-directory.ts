@@ -2,6 +2,7 @@ import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { removeControlGroups } from "./control-groups.ts";
+import { killMentioning } from "./kill-mentioning.ts";
 import { unmountBelow } from "./mounts.ts";
 import { asRoot, isRoot } from "./privilege.ts";
 import { processStartTime } from "./process-table.ts";
@@ -55,6 +56,8 @@ async function removeAbandoned(): Promise<void> {
     }
     const [pid, startTime] = owner.split(" ");
     if ((await processStartTime(Number(pid))) !== startTime) {
+      // The kernel ended the owner's services with it; an engine may have failed to end its containers.
+      await killMentioning(`${path}/`);
       await removeTree(path);
     }
   }

@@ -11,10 +11,16 @@ import { ScratchDirectory } from "../../infra/setup/scratch-directory.ts";
 async function hold({ signal }: CommandContext): Promise<number> {
   await using scratch = await ScratchDirectory.create();
   const at = (name: string) => ({ directory: join(scratch.path, name), signal });
-  await using _redis = await startRedis(at("redis"));
-  await using _store = await startObjectStore(at("s3"));
+  await using redis = await startRedis(at("redis"));
+  await using store = await startObjectStore(at("s3"));
   await using engine = await startDocker(at("docker"));
-  process.send?.({ directory: scratch.path, engineUrl: engine.url });
+  process.send?.({
+    directory: scratch.path,
+    redisUrl: redis.url,
+    storeUrl: store.endpoint,
+    engineUrl: engine.url,
+    enginePid: engine.pid,
+  });
   await once(signal, "abort");
   throw signal.reason;
 }

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { HeadObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
@@ -33,6 +34,19 @@ async function tracesOf(directory: string): Promise<object> {
 }
 
 const noTraces = { processes: [], mounts: [], controlGroups: [], directories: [] };
+
+async function refusesConnections(url: string): Promise<boolean> {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  try {
+    await once(socket, "connect");
+    return false;
+  } catch {
+    return true;
+  } finally {
+    socket.destroy();
+  }
+}
 
 /** Runs containers that don't end by themselves: one runs, one is paused. */
 async function occupy(engineUrl: string): Promise<void> {
@@ -133,7 +147,10 @@ describe("services whose owner is", () => {
   interface Held {
     readonly owner: ChildProcess;
     readonly directory: string;
+    readonly redisUrl: string;
+    readonly storeUrl: string;
     readonly engineUrl: string;
+    readonly enginePid: number;
   }
 
   async function hold(): Promise<Held> {
@@ -159,15 +176,24 @@ describe("services whose owner is", () => {
     expect(await tracesOf(directory)).toEqual(noTraces);
   });
 
-  it("killed die with it, and the next one's set-up removes the rest", async () => {
-    const { owner, directory, engineUrl } = await hold();
+  it("killed end with it, and the next one's set-up removes the rest", async () => {
+    const { owner, directory, engineUrl, redisUrl, storeUrl } = await hold();
     await occupy(engineUrl);
     owner.kill("SIGKILL");
     await once(owner, "exit");
-    await waitUntil(async () => (await processesMentioning(directory)).length === 0, {
-      what: "the services to end",
-      timeoutMs: 60_000,
-    });
+    for (const url of [redisUrl, storeUrl]) {
+      await waitUntil(() => refusesConnections(url), { what: `${url} to end`, timeoutMs: 60_000 });
+    }
+    await using _next = await ScratchDirectory.create();
+    expect(await tracesOf(directory)).toEqual(noTraces);
+  });
+
+  it("killed while its engine can't end leave nothing after the next one's set-up", async () => {
+    const { owner, directory, engineUrl, enginePid } = await hold();
+    await occupy(engineUrl);
+    process.kill(enginePid, "SIGKILL");
+    owner.kill("SIGKILL");
+    await once(owner, "exit");
     await using _next = await ScratchDirectory.create();
     expect(await tracesOf(directory)).toEqual(noTraces);
   });
