@@ -109,6 +109,13 @@ describe("releasing a lease", () => {
     expect(await release(lease, 1)).toBe(true);
   });
 
+  it("is unclean where a commit may still become visible: the next begins with a takeover record (I5)", async () => {
+    const lease = await session.lease();
+    const unsettled = { generation: 0, handBack: true, clean: false };
+    expect(await session.state.releaseLease(session.sessionId, lease, unsettled)).toBe(true);
+    expect(await take()).toMatchObject({ taken: true, lease: { before: "unclean" } });
+  });
+
   it("lets Redis forget an idle session in time, and a new message keeps it", async () => {
     const { session: key } = sessionKeys(session.sessionId);
     expect(await release(await session.lease())).toBe(true);
