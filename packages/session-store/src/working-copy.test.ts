@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -44,6 +44,24 @@ describe("a working copy", () => {
       expect(reads).toBe(0);
       expect(readFileSync(join(there.directory, "f"), "utf8")).toBe(`turn ${turn}`);
     }
+  });
+
+  it("leaves the directories that are there already: somebody may be at work in them", async () => {
+    using here = await store.hydrate(ref, undefined, directory("here"));
+    mkdirSync(join(here.directory, "workspace"));
+    writeFileSync(join(here.directory, "workspace", "f"), "committed");
+    mkdirSync(join(here.directory, "other"));
+    const { commit } = await here.commit(await here.mirror(), meta);
+
+    using there = await store.hydrate(ref, undefined, directory("there"));
+    mkdirSync(join(there.directory, "workspace"));
+    writeFileSync(join(there.directory, "workspace", "stray"), "");
+    writeFileSync(join(there.directory, "other"), "a file where a directory is to be");
+    const { ino } = statSync(join(there.directory, "workspace"));
+    await there.restore(commit);
+    expect(statSync(join(there.directory, "workspace")).ino).toBe(ino);
+    expect(readdirSync(join(there.directory, "workspace"))).toEqual(["f"]);
+    expect(readdirSync(join(there.directory, "other"))).toEqual([]);
   });
 
   it("does one thing at a time", async () => {

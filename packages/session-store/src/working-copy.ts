@@ -204,8 +204,12 @@ export class WorkingCopy {
       else set.set(path, wanted);
     }
     // What is of another type has to go before it can be made; all that the table has below it is listed already.
-    for (const { path, type } of scan.changed) if (set.get(path)?.type !== type) remove.add(path);
-    for (const { path, type } of difference.set) if (this.#table.get(path)?.type !== type) remove.add(path);
+    // What is there and of the right type stays, a directory above all: somebody may be at work in it.
+    const there = new Map(scan.changed.map(({ path, type }) => [path, type]));
+    for (const [path, { type }] of set) {
+      const found = there.get(path) ?? this.#table.get(path)?.type;
+      if (found !== undefined && found !== type) remove.add(path);
+    }
     const touched = new Set([...remove].map(parentOfPath));
     const plan = { remove: [...remove], set: [...set.values()], touched };
     const job = { ref: this.ref, root: this.#root, commit, table: target.table, plan, owner: this.#owner };
