@@ -481,7 +481,7 @@ export class Activation {
       owner: user,
       signal,
     });
-    const mirror = await this.#mirror(copy, definition, signal);
+    const mirror = await this.#mirror(running, signal);
     this.#measure("mirror", mirroredAt);
 
     const committedAt = clock.monotonic();
@@ -511,15 +511,17 @@ export class Activation {
     );
   }
 
-  #mirror(copy: WorkingCopy, definition: AgentDefinition, signal: AbortSignal): Promise<Mirror> {
+  /** With the session's directories in place, whatever the agent made of them: the next sandbox needs them. */
+  async #mirror({ copy, definition, user }: Running, signal: AbortSignal): Promise<Mirror> {
     const { disk, files } = definition.limits;
+    await this.#parts.slots.furnish(this.#nonce, user);
     return copy.mirror({ exclude: definition.exclude, quota: { bytes: disk, files }, signal });
   }
 
   /** What background processes changed since the last commit is committed too. */
   async #lastMirror(keeper: LeaseKeeper, running: Running): Promise<void> {
     this.#enter("mirroring");
-    const mirror = await this.#mirror(running.copy, running.definition, keeper.signal);
+    const mirror = await this.#mirror(running, keeper.signal);
     if (mirror.isEmpty) return;
     await running.commits.commit(running.copy, mirror, "linger", { agent: running.agentName });
   }

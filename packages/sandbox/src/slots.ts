@@ -1,6 +1,6 @@
 import { chmod, chown, mkdir, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { errnoOf, PathExistsError, SessionTree } from "@longshore/shared";
+import { errnoOf, PathNotFoundError, SessionTree } from "@longshore/shared";
 import { SandboxSpecError } from "./errors.ts";
 import { PASSABLE_MODE, slotsDirectory } from "./run-directory.ts";
 import type { SandboxUser } from "./sandbox.ts";
@@ -44,17 +44,16 @@ export class Slots {
   }
 
   /**
-   * Makes those of the session's four directories that are not there, so that a sandbox can start in its
-   * working directory while the session is still being restored.
+   * Makes the session's four directories directories: before the restore, so that a sandbox can start in its
+   * working directory meanwhile, and after a turn, so that the next one can. What an agent put in the place
+   * of one, a link out of the sandbox perhaps, is removed and not followed (I8).
    */
   async furnish(nonce: string, owner: SandboxUser): Promise<void> {
     using tree = SessionTree.open(this.path(nonce));
     for (const name of SESSION_DIRECTORIES) {
-      try {
-        await tree.makeDirectory(name, { mode: PRIVATE_MODE, owner });
-      } catch (error) {
-        if (!(error instanceof PathExistsError)) throw error;
-      }
+      if (await isDirectory(tree, name)) continue;
+      await tree.remove(name, { recursive: true, missingOk: true });
+      await tree.makeDirectory(name, { mode: PRIVATE_MODE, owner });
     }
   }
 
@@ -71,6 +70,15 @@ export class Slots {
       if (errnoOf(error) !== "ENOENT") throw error;
     }
     await removeSlotEntry(this.#directory, `${REMOVING}${nonce}`);
+  }
+}
+
+async function isDirectory(tree: SessionTree, name: string): Promise<boolean> {
+  try {
+    return (await tree.lstat(name)).isDirectory();
+  } catch (error) {
+    if (error instanceof PathNotFoundError) return false;
+    throw error;
   }
 }
 
