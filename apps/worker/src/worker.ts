@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { isSessionId, type Logger, QUEUE_PREFIX, queueNames } from "@longshore/shared";
 import { DelayedError, type Job, type QueueOptions, Worker as QueueWorker } from "bullmq";
 import { Activation, type ActivationParts } from "./activation.ts";
@@ -7,6 +8,9 @@ import { Places } from "./places.ts";
 const JOBS_BEYOND_PLACES = 1;
 /** How long to leave a session alone whose activation could not even be run, in ms. */
 const TROUBLE_DELAY_MS = 2_000;
+/** How long to wait before a sandbox that would not die is tried again, in ms: twice as long each time. */
+const RECLAIM_FIRST_MS = 500;
+const RECLAIM_LONGEST_MS = 30_000;
 
 export interface TurnWorkerOptions {
   readonly connection: QueueOptions["connection"];
@@ -133,7 +137,23 @@ export class TurnWorker {
     } finally {
       this.#activations.delete(sessionId);
       this.#jobs.delete(jobId);
-      if (!activation.stuck) this.#places.release(place);
+      if (activation.stuck) void this.#reclaim(place, activation);
+      else this.#places.release(place);
     }
+  }
+
+  /** Gives a place back when its sandbox has died at last; an engine that was gone may come back. */
+  async #reclaim(place: number, activation: Activation): Promise<void> {
+    const { signal } = this.#draining;
+    for (let waitMs = RECLAIM_FIRST_MS; ; waitMs = Math.min(waitMs * 2, RECLAIM_LONGEST_MS)) {
+      try {
+        await sleep(waitMs, undefined, { signal, ref: false });
+      } catch {
+        // The worker stops; what is left is the reaper's.
+        return;
+      }
+      if (await activation.clean()) break;
+    }
+    this.#places.release(place);
   }
 }
