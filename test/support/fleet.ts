@@ -24,6 +24,8 @@ export interface FleetOptions {
   readonly store?: "file" | "s3";
   /** Merged over the agent's definition. */
   readonly agent?: Readonly<Record<string, unknown>>;
+  /** More agents by name, each merged over the definition of `shell`, with a route of its own. */
+  readonly agents?: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   /** Merged over the worker's settings. */
   readonly worker?: Readonly<Record<string, unknown>>;
   /** Channels besides `http`, with a route each. */
@@ -80,7 +82,7 @@ export class Fleet implements AsyncDisposable {
 
   /** Writes the configuration. */
   async configure(): Promise<void> {
-    const { runtime = "bwrap", agent = {}, worker = {}, channels = {} } = this.#options;
+    const { agent = {}, agents = {}, worker = {}, channels = {} } = this.#options;
     const hash = (key: string) => `sha256:${createHash("sha256").update(key).digest("hex")}`;
     const configuration = {
       tenants: {
@@ -88,31 +90,39 @@ export class Fleet implements AsyncDisposable {
       },
       operators: [{ id: "operator", hash: hash(this.operatorKey) }],
       agents: {
-        shell: {
-          tenant: "acme",
-          runtime,
-          ...(runtime === "docker"
-            ? { image: required("LONGSHORE_TEST_IMAGE") }
-            : {
-                rootfs: required("LONGSHORE_TEST_ROOTFS"),
-                command: ["/usr/local/bin/node", "/opt/agent/main.js"],
-              }),
-          limits: { memory: "512MiB", cpus: 2, pids: 128 },
-          retry: { attempts: 3, backoff: "100ms", longest: "1s" },
-          linger: "5s",
-          ...agent,
-        },
+        shell: { ...this.#agent(agent), ...agent },
+        ...Object.fromEntries(
+          Object.entries(agents).map(([name, more]) => {
+            const merged = { ...agent, ...more };
+            return [name, { ...this.#agent(merged), ...merged }];
+          }),
+        ),
       },
-      routes: ["http", ...Object.keys(channels)].map((channel) => ({
-        channel,
-        agent: "shell",
-        session: "per-thread",
-      })),
+      routes: ["http", ...Object.keys(channels)].flatMap((channel) =>
+        ["shell", ...Object.keys(agents)].map((name) => ({ channel, agent: name, session: "per-thread" })),
+      ),
       channels: { http: {}, ...channels },
       worker: { places: 8, lease: "3s", drain: "10s", reaper: "1s", ...worker },
       dispatcher: { sweeper: "500ms" },
     };
     await writeFile(join(this.directory, "longshore.yaml"), stringify(configuration));
+  }
+
+  /** What every agent's definition begins with. */
+  #agent({ runtime = this.#options.runtime ?? "bwrap" }: Readonly<Record<string, unknown>>): object {
+    return {
+      tenant: "acme",
+      runtime,
+      ...(runtime === "docker"
+        ? { image: required("LONGSHORE_TEST_IMAGE") }
+        : {
+            rootfs: required("LONGSHORE_TEST_ROOTFS"),
+            command: ["/usr/local/bin/node", "/opt/agent/main.js"],
+          }),
+      limits: { memory: "512MiB", cpus: 2, pids: 128 },
+      retry: { attempts: 3, backoff: "100ms", longest: "1s" },
+      linger: "5s",
+    };
   }
 
   async startDispatcher(environment: NodeJS.ProcessEnv = {}): Promise<{ process: AppProcess; api: Api }> {
