@@ -1,0 +1,62 @@
+import { createLogger } from "@longshore/shared";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { TurnEvents } from "../../../apps/worker/src/turn-events.ts";
+import { openRedisFixture, type RedisFixture, SessionFixture } from "../shared/redis-fixture.ts";
+
+let redis: RedisFixture;
+beforeAll(async () => {
+  redis = await openRedisFixture();
+});
+afterAll(() => redis[Symbol.asyncDispose]());
+
+const log = createLogger({ name: "test", level: "silent" });
+const never = new AbortController().signal;
+
+function begin() {
+  const session = new SessionFixture(redis.client);
+  const events = new TurnEvents({ state: session.state, sessionId: session.sessionId, turnId: "t", log });
+  const read = async () =>
+    (await session.state.readEvents(session.sessionId, "0", 1_000)).map(({ event }) => event);
+  return { events, read };
+}
+
+it("says text and tool calls in their order, text gathered", async () => {
+  const { events, read } = begin();
+  events.text("one ");
+  events.text("two");
+  events.tool("call", "a title", "pending");
+  events.text("three");
+  await events.flush(never);
+  expect(await read()).toEqual([
+    { type: "text", turnId: "t", text: "one two" },
+    { type: "tool", turnId: "t", toolCallId: "call", title: "a title", status: "pending" },
+    { type: "text", turnId: "t", text: "three" },
+  ]);
+});
+
+it("bounds what an agent makes it say (I11)", async () => {
+  const { events, read } = begin();
+  const long = "x".repeat(1_000_000);
+  for (let index = 0; index < 2_000; index++) events.tool(long, long, long);
+  events.text(long);
+  await events.flush(never);
+  const written = await read();
+  expect(written.length).toBeLessThanOrEqual(256);
+  expect(JSON.stringify(written).length).toBeLessThan(1_000_000);
+});
+
+it("is not waited for once the turn is over for another reason, Redis being slow", async () => {
+  const { events } = begin();
+  const over = new AbortController();
+  const control = redis.client.duplicate();
+  await control.call("CLIENT", "PAUSE", "60000", "WRITE");
+  try {
+    events.text("never written in time");
+    const flushed = events.flush(over.signal);
+    over.abort();
+    await flushed;
+  } finally {
+    await control.call("CLIENT", "UNPAUSE");
+    control.disconnect();
+  }
+});
