@@ -17,6 +17,18 @@ export async function processStartTime(pid: number): Promise<string | null> {
 
 /** The ids of the processes whose command line holds a text, this process excluded. */
 export async function processesMentioning(text: string): Promise<number[]> {
+  return await processesWhere("cmdline", (commandLine) => commandLine.includes(text));
+}
+
+/** The ids of the processes that were started with a variable of this value, and of their descendants. */
+export async function processesWithVariable(name: string, value: string): Promise<number[]> {
+  return await processesWhere("environ", (variables) => variables.split("\0").includes(`${name}=${value}`));
+}
+
+async function processesWhere(
+  file: "cmdline" | "environ",
+  matches: (content: string) => boolean,
+): Promise<number[]> {
   const found: number[] = [];
   for (const entry of await readdir("/proc")) {
     const pid = Number(entry);
@@ -24,12 +36,11 @@ export async function processesMentioning(text: string): Promise<number[]> {
       continue;
     }
     try {
-      const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8");
-      if (commandLine.includes(text)) {
+      if (matches(await readFile(`/proc/${pid}/${file}`, "utf8"))) {
         found.push(pid);
       }
     } catch {
-      // It ended between the listing and the look at it.
+      // It ended between the listing and the look at it, or is another user's.
     }
   }
   return found;

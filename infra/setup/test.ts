@@ -3,7 +3,8 @@ import { join } from "node:path";
 import type { CommandContext } from "./command.ts";
 import { cacheDirectory, repositoryRoot } from "./paths.ts";
 import { provideServices } from "./provided-services.ts";
-import { capture, runOnTerminal } from "./run-command.ts";
+import { capture } from "./run-command.ts";
+import { runSuites } from "./run-suites.ts";
 import { type Outcome, readReport, summaryLine } from "./test-outcome.ts";
 
 const reportFile = join(cacheDirectory, "test-report.json");
@@ -12,7 +13,8 @@ const summaryFile = join(cacheDirectory, "test-summary");
 
 /**
  * `npm test [-- VITEST-ARGUMENT...]`: type check, lint and every suite on real services. All three are
- * run whatever the others say; type check and lint count as one test each when they fail.
+ * run whatever the others say; type check and lint count as one test each when they fail, and so does each
+ * process that a test left behind.
  */
 export async function test(context: CommandContext): Promise<number> {
   await mkdir(cacheDirectory, { recursive: true });
@@ -42,10 +44,15 @@ async function check(context: CommandContext, script: "typecheck" | "lint"): Pro
 async function suites(context: CommandContext): Promise<Outcome> {
   await using services = await provideServices(context, process.env, ["promtool"]);
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`];
-  const status = await runOnTerminal(["vitest", "run", ...reporters, ...context.args], {
+  const { status, leftProcesses } = await runSuites(["vitest", "run", ...reporters, ...context.args], {
     cwd: repositoryRoot,
-    env: services.environment,
+    environment: services.environment,
+    reportFile,
     signal: context.signal,
   });
-  return await readReport(reportFile, status);
+  for (const process of leftProcesses) {
+    console.error(`longshore: a test left a process behind: ${process}`);
+  }
+  const outcome = await readReport(reportFile, status);
+  return { ...outcome, failed: outcome.failed + leftProcesses.length };
 }
