@@ -109,9 +109,9 @@ describe.each(platforms)("$name", (platform) => {
       "-c",
       "i=0; while [ $i -lt 512 ]; do head -c 4194304 /dev/zero; i=$((i+4)); echo $i > progress; done",
     ]);
-    const before = residentMegabytes();
     const sandbox = await world.runtime.start(spec);
     await once(sandbox.stdout, "readable");
+    const before = residentMegabytes();
     let last = "";
     let most = 0;
     let unchanged = 0;

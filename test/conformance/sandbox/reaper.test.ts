@@ -35,7 +35,11 @@ describe.each(platforms)("$name", (platform) => {
     const child = spawn(process.execPath, [program, platform.name, runDirectory, phase], {
       stdio: ["ignore", "pipe", "inherit"],
     });
-    const [line] = (await once(child.stdout, "data")) as [Buffer];
+    const failed = once(child, "exit").then(([code]) => {
+      throw new Error(`the worker ended with ${code} before it had started`);
+    });
+    const [line] = (await Promise.race([once(child.stdout, "data"), failed])) as [Buffer];
+    failed.catch(() => undefined);
     return { child, ...(JSON.parse(line.toString()) as Omit<Started, "child">) };
   }
 

@@ -1,7 +1,11 @@
 import { readlinkSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
+import { constants } from "node:os";
 import { MARKER_VARIABLE } from "./launch.ts";
 import { parseSandboxName, runKeyOf } from "./sandbox-name.ts";
+
+/** In the kernel's masks of pending signals. */
+const SIGSTOP_BIT = 1n << BigInt(constants.signals.SIGSTOP - 1);
 
 /** More at once gain nothing: Node reads files with four threads. */
 const EXAMINED_AT_ONCE = 16;
@@ -57,11 +61,18 @@ export async function signalProcess(target: SandboxProcess, signal: NodeJS.Signa
   }
 }
 
-/** Whether every thread of the process is stopped (or it is gone). */
+/**
+ * Whether the process runs none of its program's code until it is continued (or it is gone): it is stopped,
+ * or waits in the kernel with the stop pending. A parent waits so for a child of `vfork` that was stopped
+ * before its `exec`.
+ */
 export async function isStopped(pid: number): Promise<boolean> {
   try {
-    const state = /\) (\S)/.exec(lastPart(await readFile(`/proc/${pid}/stat`, "latin1")))?.[1];
-    return state === "T" || state === "t" || state === "Z" || state === "X";
+    const status = await readFile(`/proc/${pid}/status`, "latin1");
+    const state = /^State:\s+(\S)/m.exec(status)?.[1] ?? "X";
+    if (state !== "D") return "TtZX".includes(state);
+    const pending = [...status.matchAll(/^(?:SigPnd|ShdPnd):\s+([0-9a-f]+)$/gm)];
+    return pending.some(([, mask]) => (BigInt(`0x${mask}`) & SIGSTOP_BIT) !== 0n);
   } catch {
     return true;
   }
