@@ -1,0 +1,3 @@
+import { describeRecovery } from "./describe-recovery.ts";
+
+describeRecovery("bwrap");
