@@ -99,9 +99,11 @@ export function describeRecovery(runtime: "bwrap" | "docker"): void {
 
     it.each(phases)("in phase: %s", async (_, holdAt) => {
       setting = await set({ runtime, agent: { linger: "0s" } });
-      const { api } = setting;
+      const { api, victim } = setting;
       const first = await api.ask("c", "1", `$ ${COUNT}`);
       expect(first.replies?.map(({ text }) => text.trim())).toEqual(["turn 1"]);
+      // Released: a message that came sooner would be served by the same activation, without hydration.
+      await victim.line(({ msg, state }) => msg === "activation" && state === "ending");
       const hold = holdAt(setting);
       const second = await api.send("c", "2", `$ ${COUNT}`);
       await hold.reached;
