@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
+import { engineAt } from "../../infra/setup/provided-services.ts";
 import { type Redis, startRedis } from "../../infra/setup/redis.ts";
 import { Api } from "./api.ts";
 import { AppProcess } from "./app-process.ts";
@@ -146,8 +147,23 @@ export class Fleet implements AsyncDisposable {
     return process;
   }
 
+  /** Those of workers that were killed, where no other one of their run directory came to remove them. */
+  async #removeContainers(): Promise<void> {
+    const engine = engineAt(required("DOCKER_HOST"));
+    const containers = await engine.listContainers({
+      all: true,
+      filters: { label: ["longshore.run-directory"] },
+    });
+    await Promise.all(
+      containers
+        .filter(({ Labels }) => Labels["longshore.run-directory"]?.startsWith(`${this.directory}/`))
+        .map(({ Id }) => engine.getContainer(Id).remove({ force: true, v: true })),
+    );
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.processes.map((process) => process.stop()));
+    await this.#removeContainers();
     await this.redis.stop();
     await rm(this.directory, { recursive: true, force: true });
   }

@@ -5,6 +5,8 @@ import type { Api, ApiMessage } from "../../support/api.ts";
 import { Fleet } from "../../support/fleet.ts";
 
 const COUNT = "$ n=$(($(cat counter 2>/dev/null || echo 0) + 1)); echo $n > counter; echo turn $n";
+/** More than an activation adopts generation by generation: the first is known by the newest commit alone. */
+const TURNS = 25;
 /** What a client waits before it sends again, in ms. */
 const AGAIN_MS = 100;
 
@@ -38,7 +40,7 @@ async function insist<T>(call: () => Promise<T>): Promise<T> {
 async function expectWholeLog(sessionId: string, messages: readonly ApiMessage[]): Promise<void> {
   const { generations } = await api.json<{ generations: Generation[] }>(
     "GET",
-    `/v1/sessions/${sessionId}/generations`,
+    `/v1/sessions/${sessionId}/generations?limit=100`,
   );
   const numbers = generations.map(({ generation }) => generation).toSorted((a, b) => a - b);
   expect(numbers).toEqual(numbers.map((_, index) => index + 1));
@@ -77,16 +79,19 @@ it("Redis restarted under load loses and doubles nothing", async () => {
 });
 
 it("Redis emptied between turns: what a commit answered is not answered again, and the count goes on", async () => {
-  const first = await api.ask("c", "1", COUNT);
-  const second = await api.ask("c", "2", COUNT);
+  const messages: ApiMessage[] = [];
+  for (let at = 1; at <= TURNS; at++) messages.push(await api.ask("c", String(at), COUNT));
+  const { sessionId } = messages[0] as ApiMessage;
   const redis = new Redis(fleet.redis.url);
   await redis.flushall();
   redis.disconnect();
 
-  const again = await insist(() => api.ask("c", "1", COUNT));
-  expect(again).toMatchObject({ messageId: first.messageId, state: "answered" });
-  const third = await insist(() => api.ask("c", "3", COUNT));
-  expect(third.replies?.map(({ text }) => text.trim())).toEqual(["turn 3"]);
-  expect(await api.file(first.sessionId, "workspace/counter")).toBe("3\n");
-  await expectWholeLog(first.sessionId, [first, second, third]);
+  for (const at of [1, TURNS]) {
+    const again = await insist(() => api.ask("c", String(at), COUNT));
+    expect(again).toMatchObject({ messageId: messages[at - 1]?.messageId, state: "answered" });
+  }
+  const next = await insist(() => api.ask("c", "next", COUNT));
+  expect(next.replies?.map(({ text }) => text.trim())).toEqual([`turn ${TURNS + 1}`]);
+  expect(await api.file(sessionId, "workspace/counter")).toBe(`${TURNS + 1}\n`);
+  await expectWholeLog(sessionId, [...messages, next]);
 });
