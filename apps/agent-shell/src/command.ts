@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
-import { setImmediate } from "node:timers/promises";
+import { setTimeout as waitFor } from "node:timers/promises";
 
 export interface CommandOptions {
   /** Working directory, absolute. */
@@ -28,7 +28,10 @@ export interface CommandResult {
  * pipe open it never does: then it is complete when the pipe is empty, or after this much more text, which
  * is above what pipe and stream can have held at the exit.
  */
-const MAX_CHARACTERS_AFTER_EXIT = 256 * 1024;
+const MAX_CHARACTERS_AFTER_EXIT = 1024 * 1024;
+
+/** How long a pipe that something in the background holds open may be silent after the exit, in ms. */
+const SILENCE_AFTER_EXIT_MS = 250;
 
 /**
  * Runs one line of shell in a process group of its own. Ends with the shell, not with what the shell left
@@ -77,6 +80,8 @@ async function forward(
   exited: Promise<unknown>,
   onOutput: CommandOptions["onOutput"],
 ): Promise<void> {
+  // Without a listener Node sets the stream flowing when the child exits, and what was not read is lost.
+  output.on("readable", () => undefined);
   let running = true;
   const exit = exited.then(() => {
     running = false;
@@ -92,22 +97,24 @@ async function forward(
     } else if (running) {
       await outputOr(output, exit);
     } else {
-      // What the pipe held at the exit is read in the event loop's next turn; the second is for its end.
-      await setImmediate();
-      await setImmediate();
-      if (output.readableLength === 0) {
+      // What the pipe held at the exit comes soon, and then its end; unless something holds it open.
+      const waiting = new AbortController();
+      const silence = waitFor(SILENCE_AFTER_EXIT_MS, true, { signal: waiting.signal }).catch(() => false);
+      await outputOr(output, silence);
+      waiting.abort();
+      if ((await silence) && output.readableLength === 0) {
         return;
       }
     }
   }
 }
 
-/** Waits for output, the end of output, or the exit, whichever comes first. */
-async function outputOr(output: Readable, exit: Promise<void>): Promise<void> {
+/** Waits for output, the end of output, or something else, whichever comes first. */
+async function outputOr(output: Readable, other: Promise<unknown>): Promise<void> {
   const waiting = new AbortController();
   const { signal } = waiting;
   try {
-    await Promise.race([once(output, "readable", { signal }), once(output, "end", { signal }), exit]);
+    await Promise.race([once(output, "readable", { signal }), once(output, "end", { signal }), other]);
   } finally {
     waiting.abort();
   }
