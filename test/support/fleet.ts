@@ -1,8 +1,9 @@
 import { createHash, randomBytes } from "node:crypto";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { BwrapRuntime, Reaper } from "@longshore/sandbox";
 import { stringify } from "yaml";
 import { engineAt } from "../../infra/setup/provided-services.ts";
 import { type Redis, startRedis } from "../../infra/setup/redis.ts";
@@ -41,6 +42,7 @@ export class Fleet implements AsyncDisposable {
   readonly operatorKey = randomBytes(24).toString("base64url");
   readonly environment: NodeJS.ProcessEnv;
   readonly processes: AppProcess[] = [];
+  readonly #runDirectories = new Set<string>();
   readonly #options: FleetOptions;
 
   private constructor(directory: string, redis: Redis, options: FleetOptions) {
@@ -144,6 +146,7 @@ export class Fleet implements AsyncDisposable {
       ...environment,
     });
     this.processes.push(process);
+    this.#runDirectories.add((environment.LONGSHORE_RUN_DIR ?? this.environment.LONGSHORE_RUN_DIR) as string);
     return process;
   }
 
@@ -164,7 +167,14 @@ export class Fleet implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.processes.map((process) => process.stop()));
     await this.#removeContainers();
+    await Promise.all([...this.#runDirectories].map(removeSandboxTraces));
     await this.redis.stop();
     await rm(this.directory, { recursive: true, force: true });
   }
+}
+
+/** What killed workers left of bubblewrap sandboxes: no other worker of their run directory may be there to see. */
+async function removeSandboxTraces(runDirectory: string): Promise<void> {
+  const runtime = new BwrapRuntime({ host: hostname(), runDirectory });
+  await new Reaper({ runtimes: [runtime], runDirectory, isActivationLive: async () => false }).run();
 }
