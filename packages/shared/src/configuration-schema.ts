@@ -212,9 +212,6 @@ export const configurationSchema = z
         reaper: duration({ min: "1s", max: "1h" })
           .prefault("30s")
           .describe("How often leftovers of dead activations are looked for."),
-        chunkCache: size({ min: "0B", max: "64TiB" })
-          .prefault("10GiB")
-          .describe("Bytes of the host's chunk cache, shared by its workers."),
       })
       .prefault({}),
     dispatcher: z
