@@ -120,6 +120,19 @@ export class DirectoryNotEmptyError extends LongshoreError {
   }
 }
 
+/** Content was shorter or longer than its source had said (`CONTENT_SIZE`): the sender broke off, a file changed. */
+export class ContentSizeError extends LongshoreError {
+  readonly path: string;
+  readonly expected: number;
+
+  constructor(path: string, expected: number, actual: number) {
+    const is = actual > expected ? "more" : `${actual}`;
+    super("CONTENT_SIZE", `${JSON.stringify(path)} was to have ${expected} bytes and has ${is}`);
+    this.path = path;
+    this.expected = expected;
+  }
+}
+
 /** What a quota bounds. */
 export type QuotaName = "bytes" | "files" | "fileBytes" | "pathBytes" | "depth";
 

@@ -18,6 +18,7 @@ export {
   BadStoreUrlError,
   CommitUnsettledError,
   CorruptObjectError,
+  ContentSizeError,
   DirectoryNotEmptyError,
   EpochRegressedError,
   FormatTooNewError,
@@ -33,6 +34,7 @@ export {
   WorkingCopyUnusableError,
 } from "./errors.ts";
 export { type BytePath, bytesOfPath, pathOf, textOfPath } from "./format/byte-path.ts";
+export type { FileChange, FileChanges } from "./file-changes.ts";
 export {
   type Commit,
   type CommitKind,
@@ -47,6 +49,7 @@ export type { DirectoryRef, SessionRef, VolumeRef } from "./keys.ts";
 export type { Mirror, MirrorOptions } from "./mirror.ts";
 export type { StoredObject } from "./plain-objects.ts";
 export {
+export type { Progress, ProgressListener } from "./progress.ts";
   type ArtifactLinkOptions,
   type HydrateOptions,
   type OpenedFile,
@@ -56,4 +59,4 @@ export {
 } from "./session-store.ts";
 export type { LeftOut, Quota } from "./tree/scan.ts";
 export type { Owner } from "./tree/write-frames.ts";
-export type { WorkingCopy } from "./working-copy.ts";
+export type { RestoreOptions, WorkingCopy } from "./working-copy.ts";

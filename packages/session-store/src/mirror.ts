@@ -6,6 +6,7 @@ import type { Chunk, FileEntry, TableDelta, TableEntry } from "./format/table-en
 import { sameEntry } from "./format/table-entry.ts";
 import type { DirectoryRef } from "./keys.ts";
 import { type FrameSlot, PackWriter } from "./pack-writer.ts";
+import { type ProgressListener, ProgressMeter } from "./progress.ts";
 import type { StoreContext } from "./store-context.ts";
 import { compilePatterns } from "./tree/exclusions.ts";
 import type { FileRecord, FileRecords } from "./tree/file-record.ts";
@@ -19,6 +20,8 @@ export interface MirrorOptions {
   readonly quota?: Quota;
   /** Called once nothing of the tree will be read any more: a paused sandbox may go on. Not called after an error. */
   readonly onRead?: () => void;
+  /** Told how much of the changed files was read. */
+  readonly onProgress?: ProgressListener;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -75,7 +78,7 @@ export async function makeMirror(
   });
   const writer = new PackWriter(context, ref, signal);
   try {
-    const packed = await packChanged(context, root, scan, table, writer, signal);
+    const packed = await packChanged(context, root, scan, table, writer, options);
     options.onRead?.();
     const inline = await writer.finish((base?.generation ?? 0) + 1);
     return { base, ...describeChange(scan, packed, table), inline, packs: writer.packs };
@@ -102,7 +105,7 @@ async function packChanged(
   scan: Scan,
   table: FileTable,
   writer: PackWriter,
-  signal: AbortSignal | undefined,
+  { onProgress, signal }: MirrorOptions,
 ): Promise<PackedFiles> {
   const files: FileToPack[] = [];
   let bytes = 0;
@@ -116,20 +119,22 @@ async function packChanged(
     bytes < DEDUPLICATE_FROM_BYTES ? files.map((file) => file.path) : undefined,
   );
   const packed = new Map<BytePath, Packed>();
+  const progress = new ProgressMeter(onProgress, bytes, context.clock);
   if (files.length <= SMALL_FILES && bytes <= SMALL_BYTES) {
-    const collector = new Collector(writer, packed);
+    const collector = new Collector(writer, packed, progress);
     for (const item of packFiles(root, files, new Set(known.keys()))) await collector.take(item);
   } else {
     const hashes = Buffer.from([...known.keys()].join(""), "latin1");
     const parts = dividedByBytes(files, bytes, context.threads.limit);
     const jobs = parts.map((part) => {
-      const collector = new Collector(writer, packed);
+      const collector = new Collector(writer, packed, progress);
       return context.threads.pack(root.fd, part, hashes, (item) => collector.take(item), signal);
     });
     // All of them have to be over before the descriptor may be closed.
     const failed = (await Promise.allSettled(jobs)).find((job) => job.status === "rejected");
     if (failed !== undefined) throw failed.reason;
   }
+  progress.end();
   return { files: packed, chunkOf: (hash) => known.get(hash) };
 }
 
@@ -137,16 +142,19 @@ async function packChanged(
 class Collector {
   readonly #writer: PackWriter;
   readonly #packed: Map<BytePath, Packed>;
+  readonly #progress: ProgressMeter;
   readonly #slots: FrameSlot[] = [];
 
-  constructor(writer: PackWriter, packed: Map<BytePath, Packed>) {
+  constructor(writer: PackWriter, packed: Map<BytePath, Packed>, progress: ProgressMeter) {
     this.#writer = writer;
     this.#packed = packed;
+    this.#progress = progress;
   }
 
   take(item: PackedFile | PackedFrame): Promise<void> | undefined {
     if (item.kind === "file") {
       this.#packed.set(item.path, { file: item, slots: this.#slots });
+      this.#progress.add(item.size);
       return undefined;
     }
     const { slot, wait } = this.#writer.add(item);

@@ -22,6 +22,7 @@ import type { FileTable } from "./format/file-table.ts";
 import type { Chunk, DirectoryEntry, FileEntry, Frame, LinkEntry, TableEntry } from "./format/table-entry.ts";
 import { type FrameRange, planRanges, readRange, sourceKey } from "./frame-ranges.ts";
 import type { DirectoryRef } from "./keys.ts";
+import { type ProgressListener, ProgressMeter } from "./progress.ts";
 import type { StoreContext } from "./store-context.ts";
 import { DirectoryCache } from "./tree/directory-cache.ts";
 import { type FileRecord, type FileRecords, recordOf, TIME_STEP_MS } from "./tree/file-record.ts";
@@ -70,6 +71,7 @@ export interface RestoreJob {
   readonly plan: RestorePlan;
   /** Of all that is made. @default the process' own user and group */
   readonly owner: Owner | undefined;
+  readonly onProgress?: ProgressListener | undefined;
 }
 
 /**
@@ -94,6 +96,7 @@ export async function restore(
   await run.writeFiles(plan.set);
   await run.makeLinks(plan.set);
   await run.finishDirectories();
+  run.endProgress();
   return run.records();
 }
 
@@ -104,6 +107,7 @@ class Restore {
   readonly #signal: AbortSignal | undefined;
   readonly #slices: Slices;
   readonly #records: FileRecords = new Map();
+  readonly #progress: ProgressMeter;
 
   constructor(context: StoreContext, job: RestoreJob, signal: AbortSignal | undefined) {
     this.#context = context;
@@ -111,6 +115,12 @@ class Restore {
     this.#root = job.root;
     this.#signal = signal;
     this.#slices = new Slices(signal);
+    const bytes = job.plan.set.reduce((sum, entry) => sum + (entry.type === "file" ? entry.size : 0), 0);
+    this.#progress = new ProgressMeter(job.onProgress, bytes, context.clock);
+  }
+
+  endProgress(): void {
+    this.#progress.end();
   }
 
   /** Records, those marked that were made within the last step of the file system's clock. */
@@ -248,6 +258,7 @@ class Restore {
     let at = 0;
     for (const frame of frames) {
       for (const chunk of frame.chunks) {
+        this.#progress.add(chunk.length * (chunk.files.length + chunk.places.length));
         for (const file of chunk.files) {
           this.#records.set(file.path, recordOfWritten(written, at));
           at += WRITTEN_VALUES;

@@ -23,6 +23,7 @@ import {
   readNewestCommit,
 } from "./commit-log.ts";
 import { DirectoryNotEmptyError, EpochRegressedError } from "./errors.ts";
+import { type FileChanges, planChanges } from "./file-changes.ts";
 import { pathOf, textOfPath } from "./format/byte-path.ts";
 import type { Commit, CommitMeta } from "./format/commit.ts";
 import { FileTable } from "./format/file-table.ts";
@@ -36,8 +37,10 @@ import {
   sessionsPrefix,
 } from "./keys.ts";
 import { openObject, type StoredObject } from "./plain-objects.ts";
+import type { ProgressListener } from "./progress.ts";
 import { publishDelta } from "./publish-delta.ts";
 import { restore } from "./restore.ts";
+import { storeChanges } from "./store-changes.ts";
 import type { StoreContext } from "./store-context.ts";
 import { type ReadTable, readTable } from "./table-reader.ts";
 import { TreeThreads } from "./threads/tree-threads.ts";
@@ -58,6 +61,8 @@ export interface SessionStoreOptions {
 export interface HydrateOptions {
   /** Host user and group of everything that is made. @default the process' own */
   readonly owner?: Owner;
+  /** Told how much of the content was written. */
+  readonly onProgress?: ProgressListener;
   readonly signal?: AbortSignal;
 }
 
@@ -193,12 +198,13 @@ export class SessionStore {
     const root = openRoot(directory);
     try {
       if (readdirSync(root.path).length > 0) throw new DirectoryNotEmptyError(directory);
-      let read: ReadTable = { table: new FileTable(), sinceFull: new Set() };
+      let read = emptyTable();
       let records: FileRecords = new Map();
       if (commit !== undefined) {
         read = await readTable(this.#context, ref, commit, options.signal);
         const plan = { remove: [], set: [...read.table.entries()], touched: new Set<string>() };
-        const job = { ref, root, commit, table: read.table, plan, owner: options.owner };
+        const { owner, onProgress } = options;
+        const job = { ref, root, commit, table: read.table, plan, owner, onProgress };
         records = await restore(this.#context, job, options.signal);
       }
       return new WorkingCopy(this.#context, ref, directory, root, options.owner, commit, read, records);
@@ -243,6 +249,26 @@ export class SessionStore {
       },
       signal,
     );
+  }
+
+  /**
+   * Publishes a generation with some files of the one before changed, without restoring it.
+   *
+   * @param base the newest generation; undefined: generation 0
+   * @throws UnsafePathError where a file is in the way of a directory, or a directory in that of a file;
+   *   QuotaExceededError, ContentSizeError, EpochRegressedError, CommitUnsettledError
+   */
+  async commitFiles(
+    ref: DirectoryRef,
+    base: Commit | undefined,
+    changes: FileChanges,
+    meta: CommitMeta,
+    signal?: AbortSignal,
+  ): Promise<CommitResult> {
+    const known = base === undefined ? emptyTable() : await readTable(this.#context, ref, base, signal);
+    const planned = planChanges(known.table, changes, this.#context.clock.now());
+    const stored = await storeChanges(this.#context, ref, base, known.table, planned, signal);
+    return (await publishDelta(this.#context, ref, base, known, stored, meta, signal)).result;
   }
 
   /** What has to be set and removed to make one generation into another. */
@@ -364,6 +390,10 @@ export class SessionStore {
     const options = contentType === undefined ? { signal } : { signal, contentType };
     await putContent(this.#context.backend, key, content, this.#context.random, options);
   }
+}
+
+function emptyTable(): ReadTable {
+  return { table: new FileTable(), sinceFull: new Set() };
 }
 
 function openRoot(directory: string): DirectoryDescriptor {

@@ -1,20 +1,32 @@
 import { type DirectoryDescriptor, treeErrorOf } from "@longshore/shared";
+import { checkDirectoryFor, modeOfDirectory, planApplication } from "./apply-changes.ts";
 import type { CommitResult } from "./commit-log.ts";
 import { CorruptObjectError, StaleMirrorError, WorkingCopyUnusableError } from "./errors.ts";
+import { type FileChanges, planChanges } from "./file-changes.ts";
 import { type BytePath, parentOfPath } from "./format/byte-path.ts";
 import type { Commit, CommitMeta } from "./format/commit.ts";
 import { FileTable } from "./format/file-table.ts";
 import type { TableDelta, TableEntry } from "./format/table-entry.ts";
 import type { DirectoryRef } from "./keys.ts";
 import { type Mirror, type MirrorContent, type MirrorOptions, makeMirror } from "./mirror.ts";
-import { publishDelta } from "./publish-delta.ts";
+import type { ProgressListener } from "./progress.ts";
+import { publishDelta, type StoredDelta } from "./publish-delta.ts";
 import { restore } from "./restore.ts";
+import { storeChanges } from "./store-changes.ts";
 import type { StoreContext } from "./store-context.ts";
 import { type ReadTable, readTable } from "./table-reader.ts";
 import { compilePatterns } from "./tree/exclusions.ts";
 import type { FileRecords } from "./tree/file-record.ts";
 import { scanTree } from "./tree/scan.ts";
 import type { Owner } from "./tree/write-frames.ts";
+
+export interface RestoreOptions {
+  /** Glob patterns of paths that generations never hold, and that are left alone. @default none */
+  readonly exclude?: readonly string[];
+  /** Told how much of what differs was written. */
+  readonly onProgress?: ProgressListener;
+  readonly signal?: AbortSignal;
+}
 
 /**
  * A directory that equals a generation, and what the file system said of each file when it did.
@@ -122,7 +134,37 @@ export class WorkingCopy {
       const content = mirror === "unchanged" ? undefined : this.#contents.get(mirror);
       if (mirror !== "unchanged" && (content === undefined || content.base !== base))
         throw new StaleMirrorError();
-      return await this.#publish(content, content?.delta ?? { set: [], removed: [] }, meta, signal);
+      const stored = content ?? { delta: { set: [], removed: [] }, inline: Buffer.alloc(0), packs: 0 };
+      return await this.#publish(stored, content?.records ?? new Map(), meta, signal);
+    });
+  }
+
+  /**
+   * Publishes the base with some files changed, and writes those into the directory too. All else that was done in the
+   * directory since the base stays, and is part of no generation yet.
+   *
+   * When somebody else's generation stands there nothing changes here. Nobody should be at work in the directory.
+   *
+   * @throws UnsafePathError where a file is in the way of a directory or a directory in that of a file, in the base or in
+   *   the directory; QuotaExceededError, ContentSizeError: nothing was published. All that `commit` throws. Where the files
+   *   can't be written after the commit, the working copy can only be closed
+   */
+  commitFiles(changes: FileChanges, meta: CommitMeta, signal?: AbortSignal): Promise<CommitResult> {
+    return this.#exclusively("commit", async () => {
+      checkDirectoryFor(this.#root, changes);
+      const modeOf = (path: BytePath) => modeOfDirectory(this.#root, path);
+      const planned = planChanges(this.#table, changes, this.#context.clock.now(), modeOf);
+      const stored = await storeChanges(this.#context, this.ref, this.#base, this.#table, planned, signal);
+      const result = await this.#publish(stored, new Map(), meta, signal);
+      if (result.outcome === "overtaken") return result;
+      try {
+        await this.#apply(changes, stored.entries, result.commit, signal);
+      } catch (error) {
+        this.#unusable = new WorkingCopyUnusableError("files could not be written into it", error);
+        throw error;
+      }
+      for (const path of planned.removed) this.#records.delete(path);
+      return result;
     });
   }
 
@@ -131,16 +173,12 @@ export class WorkingCopy {
    * adopted. Only what differs is fetched and written.
    *
    * @param commit @default the base
-   * @param options.exclude paths that generations never hold, and that are left alone
    * @throws as `SessionStore.hydrate`; afterwards the working copy can only be closed
    */
-  restore(
-    commit: Commit | undefined = this.#base,
-    options: { readonly exclude?: readonly string[]; readonly signal?: AbortSignal } = {},
-  ): Promise<void> {
+  restore(commit: Commit | undefined = this.#base, options: RestoreOptions = {}): Promise<void> {
     return this.#exclusively("restore", async () => {
       try {
-        await this.#restore(commit, options.exclude ?? [], options.signal);
+        await this.#restore(commit, options);
       } catch (error) {
         this.#unusable = new WorkingCopyUnusableError("a restore over it failed", error);
         throw error;
@@ -161,8 +199,8 @@ export class WorkingCopy {
   }
 
   async #publish(
-    content: MirrorContent | undefined,
-    delta: TableDelta,
+    stored: StoredDelta,
+    records: MirrorContent["records"],
     meta: CommitMeta,
     signal: AbortSignal | undefined,
   ): Promise<CommitResult> {
@@ -172,25 +210,35 @@ export class WorkingCopy {
       this.ref,
       this.#base,
       tables,
-      { delta, inline: content?.inline ?? Buffer.alloc(0), packs: content?.packs ?? 0 },
+      stored,
       meta,
       signal,
     );
     if (result.outcome === "overtaken") return result;
     this.#base = result.commit;
-    this.#table.apply(delta);
+    this.#table.apply(stored.delta);
     this.#sinceFull = sinceFull;
-    for (const [path, record] of content?.records ?? []) {
+    for (const [path, record] of records) {
       if (record === undefined) this.#records.delete(path);
       else this.#records.set(path, record);
     }
     return result;
   }
 
+  async #apply(
+    changes: FileChanges,
+    entries: readonly TableEntry[],
+    commit: Commit,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { plan, finished } = planApplication(this.#root, this.#table, this.#records, changes, entries);
+    const job = { ref: this.ref, root: this.#root, commit, table: finished, plan, owner: this.#owner };
+    for (const [path, record] of await restore(this.#context, job, signal)) this.#records.set(path, record);
+  }
+
   async #restore(
     commit: Commit | undefined,
-    exclude: readonly string[],
-    signal: AbortSignal | undefined,
+    { exclude = [], onProgress, signal }: RestoreOptions,
   ): Promise<void> {
     const target = await this.#tableOf(commit, signal);
     const scan = await scanTree(this.#root, this.#records, { exclude: compilePatterns(exclude), signal });
@@ -212,7 +260,8 @@ export class WorkingCopy {
     }
     const touched = new Set([...remove].map(parentOfPath));
     const plan = { remove: [...remove], set: [...set.values()], touched };
-    const job = { ref: this.ref, root: this.#root, commit, table: target.table, plan, owner: this.#owner };
+    const table = target.table;
+    const job = { ref: this.ref, root: this.#root, commit, table, plan, owner: this.#owner, onProgress };
     const records = await restore(this.#context, job, signal);
     for (const path of [...remove, ...scan.removed]) this.#records.delete(path);
     for (const [path, record] of records) this.#records.set(path, record);

@@ -87,7 +87,7 @@ export function* packFiles(
 }
 
 /** Collects chunks into a frame. */
-class FrameBuilder {
+export class FrameBuilder {
   readonly #known: ReadonlySet<string>;
   readonly #made = new Map<string, PackedChunk>();
   readonly #plain = Buffer.allocUnsafeSlow(FRAME_BYTES_MAX);
