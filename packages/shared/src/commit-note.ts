@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { acceptedMessageSchema } from "./message.ts";
+import { type AcceptedMessage, acceptedMessageSchema } from "./message.ts";
+import { endedOperationSchema, summarizeOperation } from "./operation.ts";
 
 /** A file of a reply, a plain object in the store. */
 export const artifactSchema = z.strictObject({
@@ -39,11 +40,27 @@ export type PublishedReply = z.output<typeof publishedReplySchema>;
 
 /** How a commit ends a message. */
 export const messageEndSchema = z.strictObject({
-  message: acceptedMessageSchema,
+  message: acceptedMessageSchema.extend({ operation: endedOperationSchema.optional() }),
   outcome: z.enum(["answered", "dead"]),
   error: z.strictObject({ code: z.string(), message: z.string() }).optional(),
 });
 export type MessageEnd = z.output<typeof messageEndSchema>;
+
+/** How a message ends; without the list of files of an operation, which would make every commit record long. */
+export function endMessage(
+  { operation, ...message }: AcceptedMessage,
+  outcome: MessageEnd["outcome"],
+  error?: MessageEnd["error"],
+): MessageEnd {
+  return {
+    message: {
+      ...message,
+      ...(operation === undefined ? {} : { operation: summarizeOperation(operation) }),
+    },
+    outcome,
+    ...(error === undefined ? {} : { error }),
+  };
+}
 
 /** How many ids of ended messages each commit repeats, so that Redis may forget them (I2). */
 export const RECENT_MESSAGES = 100;
@@ -64,5 +81,9 @@ export const commitNoteSchema = z.strictObject({
   recent: z.array(z.string()).max(RECENT_MESSAGES),
   /** The agent's own session id, to continue it on the next host. */
   agentSessionId: z.string().optional(),
+  /** In a checkpoint: the generation that its turn began from, and is tried again from; 0: the empty directory. */
+  wholeGeneration: z.int().nonnegative().optional(),
+  /** What the plain objects of `publish` patterns were brought up to, and a hash of those patterns. */
+  published: z.strictObject({ generation: z.int().positive(), patterns: z.string() }).optional(),
 });
 export type CommitNote = z.output<typeof commitNoteSchema>;

@@ -138,6 +138,35 @@ const agentSchema = z
       .max(100)
       .default([])
       .describe("Patterns of paths (from the session directory) that are left out of the mirror."),
+    checkpoint: duration({ min: "0s", max: "24h" })
+      .prefault("60s")
+      .describe(
+        "How often what a running turn changed is stored, so that little is lost of it to look at. `0s`: not before the turn ends.",
+      ),
+    publish: z
+      .array(z.string().min(1))
+      .max(100)
+      .default([])
+      .describe(
+        "Patterns of paths whose files are kept, as they were committed last, as plain objects below `published/<session>/` of the tenant.",
+      ),
+    retention: z
+      .strictObject({
+        generations: z
+          .int()
+          .min(1)
+          .max(1_000_000)
+          .default(50)
+          .describe("So many of the newest generations of a session are kept, however old."),
+        days: z
+          .number()
+          .min(0)
+          .max(36_500)
+          .default(30)
+          .describe("A generation younger than so many days is kept, however many there are."),
+      })
+      .prefault({})
+      .describe("Which generations garbage collection leaves; the newest always."),
   })
   .refine((agent) => agent.runtime === "bwrap" || agent.image !== undefined, {
     path: ["image"],
@@ -212,6 +241,11 @@ export const configurationSchema = z
         reaper: duration({ min: "1s", max: "1h" })
           .prefault("30s")
           .describe("How often leftovers of dead activations are looked for."),
+        chunkCache: size({ min: "0B", max: "64TiB" })
+          .prefault("10GiB")
+          .describe(
+            "Disk that the workers of a host together use to keep what sessions were restored from, so that it need not be fetched again. `0B`: none.",
+          ),
       })
       .prefault({}),
     dispatcher: z
@@ -219,6 +253,11 @@ export const configurationSchema = z
         sweeper: duration({ min: "100ms", max: "1h" })
           .prefault("10s")
           .describe("How often lost wakes are looked for."),
+        collect: duration({ min: "0s", max: "30d" })
+          .prefault("24h")
+          .describe(
+            "How often one of the dispatchers removes generations beyond their retention, and objects that nothing needs any more. `0s`: only `longshore gc` does.",
+          ),
         records: z
           .strictObject({
             keep: duration({ min: "1m", max: "30d" })

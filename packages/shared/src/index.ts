@@ -5,6 +5,7 @@ export {
   artifactSchema,
   type CommitNote,
   commitNoteSchema,
+  endMessage,
   type MessageEnd,
   messageEndSchema,
   type PublishedReply,
@@ -48,6 +49,7 @@ export {
   workerChannel,
 } from "./keys.ts";
 export { createLogger, type Logger, type LoggerOptions, redactUrls } from "./logger.ts";
+export { longestActivationMs } from "./longest-activation.ts";
 export {
   type AcceptedMessage,
   acceptedMessageSchema,
@@ -76,6 +78,18 @@ export {
 } from "./message-errors.ts";
 export { Metrics, type TurnPhase, turnPhases } from "./metrics.ts";
 export { identifierSchema, nameSchema } from "./names.ts";
+export {
+  type EndedOperation,
+  OPERATION_MAX_BYTES,
+  OPERATION_PATHS_MAX,
+  type Operation,
+  type OperationPath,
+  operationPathBytes,
+  operationSchema,
+  type RollbackOperation,
+  summarizeOperation,
+  type UploadOperation,
+} from "./operation.ts";
 export { connectRedis } from "./redis.ts";
 export { isRedisTrouble } from "./redis-trouble.ts";
 export { type Destination, type Routed, routeMessage } from "./routing.ts";

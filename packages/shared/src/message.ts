@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { identifierSchema, nameSchema } from "./names.ts";
+import { operationSchema } from "./operation.ts";
 
 /** What an attachment is, where its sender gives neither a name nor a content type. */
 export const attachmentKinds = ["image", "audio", "video", "document", "file"] as const;
@@ -69,6 +70,8 @@ export const acceptedMessageSchema = messageSchema.omit({ id: true, attachments:
   sessionId: z.string(),
   attachments: z.array(storedAttachmentSchema),
   acceptedAt: z.iso.datetime(),
+  /** Where it is no word to the agent. Only the dispatcher's own routes make these: no sender can. */
+  operation: operationSchema.optional(),
 });
 export type AcceptedMessage = z.output<typeof acceptedMessageSchema>;
 
