@@ -2,8 +2,8 @@ import type { ByteRange } from "./backend/backend.ts";
 import { CorruptObjectError } from "./errors.ts";
 import type { Commit } from "./format/commit.ts";
 import type { Chunk, FileEntry, Frame } from "./format/table-entry.ts";
-import { planRanges, readRange, sourceKey } from "./frame-ranges.ts";
-import type { DirectoryRef } from "./keys.ts";
+import { planRanges, readRange } from "./frame-ranges.ts";
+import { type DirectoryRef, sourceKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
 import { BadFrameError, checkChunk, unpackFrame } from "./tree/write-frames.ts";
 

@@ -93,7 +93,7 @@ export async function publishCommit(
         const earlier = sent;
         sent = true;
         try {
-          const outcome = await context.backend.putIfAbsent(key, record, { signal });
+          const { outcome } = await context.backend.putIfAbsent(key, record, { signal });
           if (outcome === "created") return { outcome: "committed", commit };
         } catch (error) {
           if (!(error instanceof AmbiguousPutError)) {

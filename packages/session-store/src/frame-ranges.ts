@@ -1,8 +1,8 @@
 import { readCommit } from "./commit-log.ts";
 import { CorruptObjectError } from "./errors.ts";
 import type { Commit } from "./format/commit.ts";
-import type { Frame, FrameSource } from "./format/table-entry.ts";
-import { type DirectoryRef, logKey, packKey } from "./keys.ts";
+import { type Frame, type FrameSource, sourceName } from "./format/table-entry.ts";
+import { type DirectoryRef, ownerOfSource, sourceKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
 
 /** Frames with less between them than this are read at once, gap included: cheaper than another request. */
@@ -24,7 +24,7 @@ export interface FrameRange {
 export function planRanges(frames: Iterable<Frame>): FrameRange[] {
   const sources = new Map<string, Frame[]>();
   for (const frame of frames) {
-    const name = frame.source.kind === "pack" ? frame.source.id : `log ${frame.source.generation}`;
+    const name = sourceName(frame.source);
     const list = sources.get(name);
     if (list === undefined) sources.set(name, [frame]);
     else list.push(frame);
@@ -60,17 +60,13 @@ export async function readRange(
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
   const { source, start, end } = range;
-  if (source.kind === "pack")
-    return await context.backend.get(packKey(ref, source.id), { range: { start, end }, signal });
+  const key = sourceKey(ref, source);
+  if (source.kind === "pack") return await context.backend.get(key, { range: { start, end }, signal });
   const { generation } = source;
   const holder =
-    generation === commit?.generation ? commit : await readCommit(context, ref, generation, signal);
-  if (end > holder.inline.length)
-    throw new CorruptObjectError(logKey(ref, generation), "its inline content ends early");
+    source.session === undefined && generation === commit?.generation
+      ? commit
+      : await readCommit(context, ownerOfSource(ref, source), generation, signal);
+  if (end > holder.inline.length) throw new CorruptObjectError(key, "its inline content ends early");
   return holder.inline.subarray(start, end);
-}
-
-/** The key of the object that holds a frame, for messages. */
-export function sourceKey(ref: DirectoryRef, source: FrameSource): string {
-  return source.kind === "pack" ? packKey(ref, source.id) : logKey(ref, source.generation);
 }

@@ -6,6 +6,7 @@ export type {
   ContentSource,
   ObjectInfo,
   PresignOptions,
+  PutAnswer,
   PutOutcome,
   RequestObserver,
   RequestOutcome,
@@ -17,8 +18,8 @@ export {
   BadStoreNameError,
   BadStoreUrlError,
   CommitUnsettledError,
-  CorruptObjectError,
   ContentSizeError,
+  CorruptObjectError,
   DirectoryNotEmptyError,
   EpochRegressedError,
   FormatTooNewError,
@@ -33,8 +34,8 @@ export {
   StoreUnavailableError,
   WorkingCopyUnusableError,
 } from "./errors.ts";
-export { type BytePath, bytesOfPath, pathOf, textOfPath } from "./format/byte-path.ts";
 export type { FileChange, FileChanges } from "./file-changes.ts";
+export { type BytePath, bytesOfPath, pathOf, textOfPath } from "./format/byte-path.ts";
 export {
   type Commit,
   type CommitKind,
@@ -48,8 +49,8 @@ export type { DirectoryEntry, FileEntry, LinkEntry, TableDelta, TableEntry } fro
 export type { DirectoryRef, SessionRef, VolumeRef } from "./keys.ts";
 export type { Mirror, MirrorOptions } from "./mirror.ts";
 export type { StoredObject } from "./plain-objects.ts";
-export {
 export type { Progress, ProgressListener } from "./progress.ts";
+export {
   type ArtifactLinkOptions,
   type HydrateOptions,
   type OpenedFile,

@@ -1,4 +1,6 @@
 import { BadStoreNameError, CorruptObjectError } from "./errors.ts";
+import { isStoreName } from "./format/store-name.ts";
+import type { FrameSource } from "./format/table-entry.ts";
 
 /** A session of a tenant. */
 export interface SessionRef {
@@ -19,8 +21,6 @@ export type DirectoryRef = SessionRef | VolumeRef;
 /** Generations count up to this; keys count down from it, so that one LIST finds the newest. */
 const GENERATION_MAX = 999_999_999_999_999;
 const GENERATION_DIGITS = 15;
-
-const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 
 /** The prefix of all objects of a directory, with a slash at its end. @throws BadStoreNameError */
 export function directoryPrefix(ref: DirectoryRef): string {
@@ -65,6 +65,17 @@ export function packKey(ref: DirectoryRef, id: string): string {
   return `${directoryPrefix(ref)}pack/${id}`;
 }
 
+/** The key of an object that holds frames of a directory's files. In a fork it may be another session's. */
+export function sourceKey(ref: DirectoryRef, source: FrameSource): string {
+  const owner = ownerOfSource(ref, source);
+  return source.kind === "pack" ? packKey(owner, source.id) : logKey(owner, source.generation);
+}
+
+/** The directory whose object a source is. */
+export function ownerOfSource(ref: DirectoryRef, source: FrameSource): DirectoryRef {
+  return source.session === undefined ? ref : { tenant: ref.tenant, sessionId: source.session };
+}
+
 /** The key of an accepted attachment, by the SHA-256 of its content in hexadecimal. */
 export function inboundKey(ref: SessionRef, sha256: string): string {
   if (!/^[0-9a-f]{64}$/.test(sha256)) throw new BadStoreNameError("hash", sha256);
@@ -78,8 +89,31 @@ export function artifactKey(ref: SessionRef, id: string, name: string): string {
   return `${tenant}/artifacts/${session}/${checkedName("artifact id", id)}/${encodedName("artifact name", name)}`;
 }
 
+/** The prefix of the files that a session's `publish` patterns name. */
+export function publishedPrefix(ref: SessionRef): string {
+  return `${checkedName("tenant", ref.tenant)}/published/${checkedName("session id", ref.sessionId)}/`;
+}
+
+/**
+ * The key of a published file: its path as it is, but for what a key or a directory of a `file://` store can't hold, which
+ * is percent-encoded (control characters, bytes that are not UTF-8, a dot at the beginning of a part, `%` itself).
+ *
+ * @returns undefined where the key would be too long for S3
+ */
+export function publishedKey(ref: SessionRef, path: BytePath): string | undefined {
+  const parts = path.split("/").map((part) =>
+    encodedBytes(part)
+      .replace(/[%\p{Cc}\u{fffe}\u{ffff}]/gu, (char) => encodeURIComponent(char))
+      .replaceAll(UNDECODED, "%")
+      .replace(/^\./, "%2E"),
+  );
+  const key = `${publishedPrefix(ref)}${parts.join("/")}`;
+  const tooLong = parts.some((part) => Buffer.byteLength(part) > PART_BYTES_MAX);
+  return tooLong || Buffer.byteLength(key) > KEY_BYTES_MAX ? undefined : key;
+}
+
 function checkedName(what: string, name: string): string {
-  if (!NAME.test(name)) throw new BadStoreNameError(what, name);
+  if (!isStoreName(name)) throw new BadStoreNameError(what, name);
   return name;
 }
 

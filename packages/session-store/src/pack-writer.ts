@@ -1,6 +1,6 @@
-import { createHash } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { putContent } from "./backend/put-content.ts";
-import { INLINE_BYTES, PACK_BYTES } from "./format/limits.ts";
+import { INLINE_BYTES, PACK_BYTES, PACK_ID_BYTES } from "./format/limits.ts";
 import type { Frame, FrameSource } from "./format/table-entry.ts";
 import { type DirectoryRef, packKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
@@ -76,7 +76,8 @@ export class PackWriter {
       this.#frames.map((frame) => frame.packed.packed),
       this.#bytes,
     );
-    const id = createHash("sha256").update(content).digest("hex");
+    // Not a hash of it: the same bytes may lie in a pack of somebody's that is about to be collected.
+    const id = randomBytes(PACK_ID_BYTES).toString("hex");
     this.#place({ kind: "pack", id });
     this.#packs++;
     const upload = this.#upload(id, content).finally(() => this.#uploads.delete(upload));

@@ -20,8 +20,8 @@ import { type BytePath, bytesOfPath, nameOfPath, parentOfPath } from "./format/b
 import type { Commit } from "./format/commit.ts";
 import type { FileTable } from "./format/file-table.ts";
 import type { Chunk, DirectoryEntry, FileEntry, Frame, LinkEntry, TableEntry } from "./format/table-entry.ts";
-import { type FrameRange, planRanges, readRange, sourceKey } from "./frame-ranges.ts";
-import type { DirectoryRef } from "./keys.ts";
+import { type FrameRange, planRanges, readRange } from "./frame-ranges.ts";
+import { type DirectoryRef, sourceKey } from "./keys.ts";
 import { type ProgressListener, ProgressMeter } from "./progress.ts";
 import type { StoreContext } from "./store-context.ts";
 import { DirectoryCache } from "./tree/directory-cache.ts";

@@ -116,7 +116,7 @@ describe("a hostile generation", () => {
 
   async function put(content: Buffer, generation = 1): Promise<void> {
     const key = `acme/sessions/s1/log/${String(LOG_MAX - generation).padStart(15, "0")}`;
-    expect(await test.backend.putIfAbsent(key, content)).toBe("created");
+    expect((await test.backend.putIfAbsent(key, content)).outcome).toBe("created");
   }
 
   async function hydrate(): Promise<void> {
@@ -225,8 +225,8 @@ describe("a hostile generation", () => {
 
   it("of a newer format is refused as such, and any changed byte is noticed", async () => {
     const good = record(delta([GOOD_FRAME], [file("f")]), FRAME);
-    await put(record(delta([GOOD_FRAME], [file("f")]), FRAME, {}, 2));
-    await expect(hydrate()).rejects.toMatchObject({ code: "STORE_FORMAT_TOO_NEW", version: 2 });
+    await put(record(delta([GOOD_FRAME], [file("f")]), FRAME, {}, 3));
+    await expect(hydrate()).rejects.toMatchObject({ code: "STORE_FORMAT_TOO_NEW", version: 3 });
     for (let generation = 2, at = 0; at < good.length; generation++, at += 7) {
       const broken = Buffer.from(record(delta([GOOD_FRAME], [file("f")]), FRAME, { generation }));
       if (at === 4 || at >= broken.length) continue;

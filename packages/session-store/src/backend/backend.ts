@@ -23,7 +23,7 @@ export interface Backend {
    *
    * @throws AmbiguousPutError when nobody knows whether it took place
    */
-  putIfAbsent(key: string, content: Content, options?: PutOptions): Promise<PutOutcome>;
+  putIfAbsent(key: string, content: Content, options?: PutOptions): Promise<PutAnswer>;
 
   /** Lists keys in the order of their bytes. */
   list(prefix: string, options?: ListOptions): Promise<Listing>;
@@ -69,6 +69,12 @@ export interface PutOptions {
 /** `exists`: an object of that key was there, whoever made it. */
 export type PutOutcome = "created" | "exists";
 
+export interface PutAnswer {
+  readonly outcome: PutOutcome;
+  /** When the store answered, by its own clock: ms since the epoch, possibly cut to the second. */
+  readonly storeTimeMs: number;
+}
+
 export interface ListOptions {
   /** Only keys above this one. */
   readonly startAfter?: string;
@@ -85,7 +91,7 @@ export interface Listing {
   readonly groups: readonly string[];
   /** Whether there is more above the last one. */
   readonly more: boolean;
-  /** When the store answered, by its own clock: ms since the epoch. */
+  /** When the store answered, by its own clock: ms since the epoch, possibly cut to the second. */
   readonly storeTimeMs: number;
 }
 

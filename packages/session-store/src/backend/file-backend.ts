@@ -21,6 +21,7 @@ import {
   type Listing,
   type ListOptions,
   type ObjectInfo,
+  type PutAnswer,
   type PutOptions,
   type PutOutcome,
   type RequestObserver,
@@ -68,14 +69,16 @@ export class FileBackend implements Backend {
     });
   }
 
-  putIfAbsent(key: string, content: Content, options: PutOptions = {}): Promise<PutOutcome> {
+  putIfAbsent(key: string, content: Content, options: PutOptions = {}): Promise<PutAnswer> {
     return this.#observed("put", key, options.signal, async (count) => {
       const path = this.#path(key);
       const staged = join(this.#root, STAGING, randomBytes(16).toString("hex"));
       await this.#write(staged, content, options.signal);
       count.sent = contentSize(content);
       try {
-        return await this.#link(staged, path);
+        const outcome = await this.#link(staged, path);
+        count.exists = outcome === "exists";
+        return { outcome, storeTimeMs: Date.now() };
       } finally {
         await unlink(staged);
       }
@@ -199,13 +202,13 @@ export class FileBackend implements Backend {
     operation: BackendOperation,
     key: string,
     signal: AbortSignal | undefined,
-    run: (count: { sent: number; received: number }) => Promise<T>,
+    run: (count: RequestCount) => Promise<T>,
   ): Promise<T> {
     signal?.throwIfAborted();
-    const count = { sent: 0, received: 0 };
+    const count: RequestCount = { sent: 0, received: 0, exists: false };
     try {
       const result = await run(count);
-      this.#onRequest(operation, result === "exists" ? "exists" : "ok", count.sent, count.received);
+      this.#onRequest(operation, count.exists ? "exists" : "ok", count.sent, count.received);
       return result;
     } catch (error) {
       signal?.throwIfAborted();
@@ -232,6 +235,13 @@ export class FileBackend implements Backend {
       }
     }
   }
+}
+
+interface RequestCount {
+  sent: number;
+  received: number;
+  /** A put met an object. */
+  exists: boolean;
 }
 
 function absent(error: unknown): undefined {

@@ -14,7 +14,7 @@ export async function probeBackend(backend: Backend, signal?: AbortSignal): Prom
   const options = signal === undefined ? {} : { signal };
   await backend.putIfAbsent(key, Buffer.from("first"), options);
   try {
-    const second = await backend.putIfAbsent(key, Buffer.from("second"), options);
+    const { outcome: second } = await backend.putIfAbsent(key, Buffer.from("second"), options);
     const kept = await backend.get(key, options);
     if (second !== "exists" || kept.toString() !== "first") throw new StoreNotConditionalError(backend.url);
     await backend.list("probe/", { limit: 1, ...options });

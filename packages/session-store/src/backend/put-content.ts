@@ -1,6 +1,6 @@
 import { AmbiguousPutError } from "../errors.ts";
 import { DEFAULT_RETRY, retrying } from "../retry.ts";
-import type { Backend, Content, PutOptions, PutOutcome } from "./backend.ts";
+import type { Backend, Content, PutAnswer, PutOptions } from "./backend.ts";
 
 /**
  * Puts an object whose key tells its content (a hash of it, or a random name): whoever made it, once it exists it is
@@ -14,7 +14,7 @@ export function putContent(
   content: Content,
   random: () => number,
   options: PutOptions = {},
-): Promise<PutOutcome> {
+): Promise<PutAnswer> {
   return retrying(
     () => backend.putIfAbsent(key, content, options),
     (error) => error instanceof AmbiguousPutError,

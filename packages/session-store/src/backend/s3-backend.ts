@@ -33,8 +33,8 @@ import {
   type ListOptions,
   type ObjectInfo,
   type PresignOptions,
+  type PutAnswer,
   type PutOptions,
-  type PutOutcome,
   type RequestObserver,
   type RequestOutcome,
 } from "./backend.ts";
@@ -162,7 +162,7 @@ export class S3Backend implements Backend {
     });
   }
 
-  async putIfAbsent(key: string, content: Content, options: PutOptions = {}): Promise<PutOutcome> {
+  async putIfAbsent(key: string, content: Content, options: PutOptions = {}): Promise<PutAnswer> {
     const size = contentSize(content);
     // The SDK would hash the content itself, in JavaScript and, for a source, not at all.
     const hash = Buffer.isBuffer(content)
@@ -188,11 +188,12 @@ export class S3Backend implements Backend {
     return await this.#once("put", key, size, options.signal, async (signal, count) => {
       count.sent = size;
       try {
-        await this.#client.send(command, { abortSignal: signal });
-        return "created" as const;
+        const answer = await this.#client.send(command, { abortSignal: signal });
+        return { outcome: "created", storeTimeMs: storeTimeOf(answer.$metadata) };
       } catch (error) {
-        if (statusOf(error) === 412) return "exists" as const;
-        throw error;
+        if (statusOf(error) !== 412) throw error;
+        count.exists = true;
+        return { outcome: "exists", storeTimeMs: storeTimeOfError(error) };
       }
     });
   }
@@ -296,11 +297,11 @@ export class S3Backend implements Backend {
     run: (signal: AbortSignal, count: RequestCount) => Promise<T>,
   ): Promise<T> {
     signal?.throwIfAborted();
-    const count: RequestCount = { sent: 0, received: 0 };
+    const count: RequestCount = { sent: 0, received: 0, exists: false };
     const deadline = AbortSignal.timeout(this.#timeoutMs + Math.ceil(size / 1024));
     try {
       const result = await run(signal === undefined ? deadline : AbortSignal.any([signal, deadline]), count);
-      this.#onRequest(operation, result === "exists" ? "exists" : "ok", count.sent, count.received);
+      this.#onRequest(operation, count.exists ? "exists" : "ok", count.sent, count.received);
       return result;
     } catch (error) {
       const outcome = signal?.aborted === true ? "aborted" : outcomeOf(error);
@@ -328,6 +329,8 @@ export class S3Backend implements Backend {
 interface RequestCount {
   sent: number;
   received: number;
+  /** A put met an object. */
+  exists: boolean;
 }
 
 /**
@@ -368,10 +371,20 @@ function isWithHeaders(value: unknown): value is { headers: Record<string, strin
   return typeof value === "object" && value !== null && "headers" in value;
 }
 
+/** The `Date` header of an answer, which the client's middleware put there. */
 function storeTimeOf(metadata: object): number {
-  const date =
-    "date" in metadata && typeof metadata.date === "string" ? Date.parse(metadata.date) : Number.NaN;
-  return Number.isNaN(date) ? Date.now() : date;
+  return parsedDate("date" in metadata ? metadata.date : undefined);
+}
+
+function storeTimeOfError(error: unknown): number {
+  const response = error instanceof Error && "$response" in error ? error.$response : undefined;
+  return parsedDate(isWithHeaders(response) ? response.headers.date : undefined);
+}
+
+/** A server without a clock need not send any; then there is only ours. */
+function parsedDate(date: unknown): number {
+  const parsed = typeof date === "string" ? Date.parse(date) : Number.NaN;
+  return Number.isNaN(parsed) ? Date.now() : parsed;
 }
 
 /** Reads a body of known length; a shorter one is an error, not a short result. */

@@ -3,8 +3,9 @@ import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { CorruptObjectError, FormatTooNewError } from "../errors.ts";
 import { ByteReader, MalformedBytesError } from "./byte-reader.ts";
 import { ByteWriter } from "./byte-writer.ts";
-import { type Commit, type CommitKind, commitKinds, type JsonObject } from "./commit.ts";
+import { type Commit, type CommitKind, commitKinds, type ForkOrigin, type JsonObject } from "./commit.ts";
 import { RECORD_BYTES_MAX } from "./limits.ts";
+import { isStoreName } from "./store-name.ts";
 import { decodeDelta, encodeDelta } from "./table-codec.ts";
 
 // Layout of a commit record:
@@ -13,14 +14,15 @@ import { decodeDelta, encodeDelta } from "./table-codec.ts";
 //   inline content: zstd frames, addressed from their beginning,
 //   SHA-256 of all before (32 bytes).
 const MAGIC = Buffer.from("LSCR");
-const VERSION = 1;
+// Version 2 has sources of other sessions, origins and repacked tables; its writers name no object by its content alone.
+const VERSION = 2;
 const PREFIX_BYTES = 9;
 const HASH_BYTES = 32;
 const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 3 } };
 
 /** Writes a commit as an object's content. */
 export function encodeCommit(commit: Commit): Buffer {
-  const { delta, inline, ...head } = commit;
+  const { delta, inline, observedMs: _, ...head } = commit;
   const writer = new ByteWriter();
   const json = Buffer.from(JSON.stringify(head));
   writer.integer(json.length);
@@ -93,7 +95,18 @@ function checkHead(head: unknown): Omit<Commit, "delta" | "inline"> {
       ...(chain.rollup === undefined ? {} : { rollup: stringOf("chain.rollup", chain.rollup) }),
       deltas,
     },
+    ...(head.origins === undefined ? {} : { origins: originsOf(head.origins) }),
+    ...(head.repacked === true ? { repacked: true } : {}),
   };
+}
+
+function originsOf(value: unknown): ForkOrigin[] {
+  if (!Array.isArray(value)) throw new MalformedBytesError("origins");
+  return value.map((origin: unknown) => {
+    if (!isObject(origin) || typeof origin.sessionId !== "string" || !isStoreName(origin.sessionId))
+      throw new MalformedBytesError("origins");
+    return { sessionId: origin.sessionId, generation: integerOf("origins", origin.generation) };
+  });
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -46,6 +46,12 @@ export interface TableChain {
   readonly deltas: readonly number[];
 }
 
+/** A generation of another session of the tenant, some of whose objects a fork still uses. */
+export interface ForkOrigin {
+  readonly sessionId: string;
+  readonly generation: number;
+}
+
 /** A generation of a session, as its commit record says it. */
 export interface Commit {
   readonly generation: number;
@@ -69,4 +75,13 @@ export interface Commit {
   readonly delta: TableDelta | undefined;
   /** Packed new content that is part of the record. */
   readonly inline: Buffer;
+  /** In a fork, or a fork's fork: whose objects the file table may still name. @default none */
+  readonly origins?: readonly ForkOrigin[];
+  /** The chain says other places for content that `delta` does not mention: it was packed anew. @default false */
+  readonly repacked?: boolean;
+  /**
+   * When the store gave this record as the newest or took it, by its own clock, in ms since the epoch; not stored.
+   * Undefined: not known.
+   */
+  readonly observedMs?: number;
 }

@@ -10,6 +10,9 @@ export const FRAME_BYTES_MAX = CHUNK_BYTES + FRAME_BYTES;
 /** A pack is put once it holds this many bytes. */
 export const PACK_BYTES = 16 * 1024 * 1024;
 
+/** The random name of a pack. */
+export const PACK_ID_BYTES = 32;
+
 /** New content up to this many packed bytes is part of the commit record instead of a pack. */
 export const INLINE_BYTES = 32 * 1024;
 

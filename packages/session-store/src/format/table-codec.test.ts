@@ -9,6 +9,8 @@ import { type Frame, sameEntry, type TableDelta, type TableEntry } from "./table
 const frames: readonly Frame[] = [
   { source: { kind: "pack", id: "ab".repeat(32) }, offset: 0, length: 100, plainLength: 1000 },
   { source: { kind: "pack", id: "ab".repeat(32) }, offset: 100, length: 90, plainLength: 800 },
+  { source: { kind: "pack", session: "s-1", id: "ab".repeat(32) }, offset: 190, length: 9, plainLength: 800 },
+  { source: { kind: "log", session: "s-1", generation: 3 }, offset: 7, length: 50, plainLength: 500 },
   { source: { kind: "log", generation: 2 ** 40 }, offset: 7, length: 50, plainLength: 500 },
 ];
 

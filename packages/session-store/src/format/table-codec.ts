@@ -1,8 +1,23 @@
 import { type BytePath, depthOfPath } from "./byte-path.ts";
 import { type ByteReader, MalformedBytesError } from "./byte-reader.ts";
 import type { ByteWriter } from "./byte-writer.ts";
-import { CHUNK_BYTES, DEPTH_MAX, FRAME_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX } from "./limits.ts";
-import type { Chunk, Frame, FrameSource, TableDelta, TableEntry } from "./table-entry.ts";
+import {
+  CHUNK_BYTES,
+  DEPTH_MAX,
+  FRAME_BYTES_MAX,
+  NAME_BYTES_MAX,
+  PACK_ID_BYTES,
+  PATH_BYTES_MAX,
+} from "./limits.ts";
+import { isStoreName } from "./store-name.ts";
+import {
+  type Chunk,
+  type Frame,
+  type FrameSource,
+  sourceName,
+  type TableDelta,
+  type TableEntry,
+} from "./table-entry.ts";
 
 // Layout: sources, frames (with a source's number), entries in the order of their paths (each path as the length it
 // shares with the one before and the rest), removed paths. All integers are LEB128.
@@ -13,6 +28,8 @@ const TYPE_LINK = 2;
 
 const SOURCE_PACK = 0;
 const SOURCE_LOG = 1;
+/** Added to the kind, and followed by the id of the session whose object it is. */
+const SOURCE_FOREIGN = 2;
 
 const HASH_BYTES = 32;
 
@@ -37,11 +54,7 @@ export function encodeDelta(writer: ByteWriter, delta: TableDelta): void {
     }
   }
   writer.integer(sourceList.length);
-  for (const source of sourceList) {
-    writer.byte(source.kind === "pack" ? SOURCE_PACK : SOURCE_LOG);
-    if (source.kind === "pack") writer.bytes(Buffer.from(source.id, "hex"));
-    else writer.integer(source.generation);
-  }
+  for (const source of sourceList) encodeSource(writer, source);
   writer.integer(frames.size);
   for (const frame of frames.keys()) {
     writer.integer(sources.get(sourceName(frame.source)) ?? 0);
@@ -64,6 +77,18 @@ export function encodeDelta(writer: ByteWriter, delta: TableDelta): void {
     writer.integer(path.length);
     writer.latin1(path);
   }
+}
+
+function encodeSource(writer: ByteWriter, source: FrameSource): void {
+  const kind = source.kind === "pack" ? SOURCE_PACK : SOURCE_LOG;
+  if (source.session === undefined) writer.byte(kind);
+  else {
+    writer.byte(kind + SOURCE_FOREIGN);
+    writer.integer(source.session.length);
+    writer.latin1(source.session);
+  }
+  if (source.kind === "pack") writer.bytes(Buffer.from(source.id, "hex"));
+  else writer.integer(source.generation);
 }
 
 function encodeEntry(writer: ByteWriter, entry: TableEntry, frames: ReadonlyMap<Frame, number>): void {
@@ -94,8 +119,7 @@ function encodeEntry(writer: ByteWriter, entry: TableEntry, frames: ReadonlyMap<
  * That every path's parent is a directory can only be seen in a whole table: `FileTable.check`.
  */
 export function decodeDelta(reader: ByteReader): TableDelta {
-  const sources: FrameSource[] = [];
-  for (let left = reader.count(2); left > 0; left--) sources.push(decodeSource(reader));
+  const sources = decodeSources(reader);
   const frames: Frame[] = [];
   for (let left = reader.count(4); left > 0; left--) frames.push(decodeFrame(reader, sources));
   const set: TableEntry[] = [];
@@ -119,11 +143,26 @@ export function decodeDelta(reader: ByteReader): TableDelta {
   return { set, removed };
 }
 
+/** Reads only the beginning of a delta: all objects that hold content of its entries. */
+export function decodeSources(reader: ByteReader): FrameSource[] {
+  const sources: FrameSource[] = [];
+  for (let left = reader.count(2); left > 0; left--) sources.push(decodeSource(reader));
+  return sources;
+}
+
 function decodeSource(reader: ByteReader): FrameSource {
   const kind = reader.byte();
-  if (kind === SOURCE_PACK) return { kind: "pack", id: reader.bytes(HASH_BYTES).toString("hex") };
-  if (kind === SOURCE_LOG) return { kind: "log", generation: reader.integer() };
-  throw new MalformedBytesError(`unknown kind of source ${kind}`);
+  if (kind >= 2 * SOURCE_FOREIGN) throw new MalformedBytesError(`unknown kind of source ${kind}`);
+  const owner = kind < SOURCE_FOREIGN ? {} : { session: decodeSession(reader) };
+  if (kind % SOURCE_FOREIGN === SOURCE_LOG) return { kind: "log", ...owner, generation: reader.integer() };
+  return { kind: "pack", ...owner, id: reader.bytes(PACK_ID_BYTES).toString("hex") };
+}
+
+/** It becomes part of a key, so it must not be able to name anything but a session of this tenant. */
+function decodeSession(reader: ByteReader): string {
+  const session = reader.latin1(reader.count(1));
+  if (!isStoreName(session)) throw new MalformedBytesError(`a source of the session ${show(session)}`);
+  return session;
 }
 
 function decodeFrame(reader: ByteReader, sources: readonly FrameSource[]): Frame {
@@ -196,10 +235,6 @@ function checkPath(path: BytePath): void {
       throw new MalformedBytesError(`path ${show(path)} has the part ${JSON.stringify(part.slice(0, 40))}`);
     }
   }
-}
-
-function sourceName(source: FrameSource): string {
-  return source.kind === "pack" ? source.id : `log ${source.generation}`;
 }
 
 function sharedLength(a: string, b: string): number {

@@ -1,9 +1,28 @@
 import type { BytePath } from "./byte-path.ts";
 
-/** An object that holds frames: a pack by its hash, or the inline part of a commit record. */
-export type FrameSource =
-  | { readonly kind: "pack" /** SHA-256 of the pack, lower-case hexadecimal. */; readonly id: string }
-  | { readonly kind: "log"; readonly generation: number };
+interface SourceBase {
+  /** The session of the same tenant whose object it is, in a fork; without it, the directory's own. */
+  readonly session?: string;
+}
+
+export interface PackSource extends SourceBase {
+  readonly kind: "pack";
+  /** 32 random bytes, lower-case hexadecimal. */
+  readonly id: string;
+}
+
+export interface LogSource extends SourceBase {
+  readonly kind: "log";
+  readonly generation: number;
+}
+
+/** An object that holds frames: a pack, or the inline part of a commit record. */
+export type FrameSource = PackSource | LogSource;
+
+/** A text that is the same for the same source, and another one for any other. */
+export function sourceName({ session = "", ...source }: FrameSource): string {
+  return `${session}/${source.kind === "pack" ? source.id : source.generation}`;
+}
 
 /** A zstd frame: where it lies, and what it unpacks to. */
 export interface Frame {
