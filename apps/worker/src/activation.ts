@@ -6,6 +6,7 @@ import {
   type AcceptedMessage,
   type AgentDefinition,
   type Clock,
+  endMessage,
   FencedError,
   hashId,
   type Logger,
@@ -491,7 +492,7 @@ export class Activation {
       agent: agentName,
       turnId,
       agentSessionId,
-      ends: [{ message, outcome: "answered" }],
+      ends: [endMessage(message, "answered")],
       replies: silent ? [] : [replyTo(message, { kind: "answer", text: reply, ...files })],
     });
     this.#measure("commit", committedAt);
@@ -643,7 +644,7 @@ export class Activation {
     });
     const commit = await commits.commitUnchanged(newest, "turn", {
       agent: agentName,
-      ends: [{ message, outcome: "dead", error }],
+      ends: [endMessage(message, "dead", error)],
       replies: [notice],
     });
     metrics.turns.inc({ agent: agentName, outcome: "dead" });

@@ -1,5 +1,11 @@
 import type { Commit } from "@longshore/session-store";
-import { type AcceptedMessage, type CommitNote, RECENT_MESSAGES, type Reply } from "@longshore/shared";
+import {
+  type AcceptedMessage,
+  type CommitNote,
+  endMessage,
+  RECENT_MESSAGES,
+  type Reply,
+} from "@longshore/shared";
 import { describe, expect, it } from "vitest";
 import { nextNote, publishedReplies, readNote } from "./commit-notes.ts";
 
@@ -52,7 +58,7 @@ function message(id: string): AcceptedMessage {
 const answered = (id: string, parent?: CommitNote): CommitNote =>
   nextNote(parent, {
     agent: "shell",
-    ends: [{ message: message(id), outcome: "answered" }],
+    ends: [endMessage(message(id), "answered")],
     undelivered: [],
   });
 

@@ -12,6 +12,7 @@ import {
   type AcceptedMessage,
   type Clock,
   type CommitNote,
+  endMessage,
   IDLE_SESSION_TTL_MS,
   type Logger,
   type Metrics,
@@ -146,7 +147,7 @@ export class CommitPoint {
       await state.publish(this.#ref.sessionId, this.#keeper.lease, {
         generation: newest.generation,
         replies: [],
-        ends: [{ message, outcome: "answered" }],
+        ends: [endMessage(message, "answered")],
       });
     }
   }
