@@ -20,6 +20,7 @@ import { awaitAnswer } from "./await-answer.ts";
 import { Channels } from "./delivery/channels.ts";
 import { Delivery } from "./delivery/delivery.ts";
 import { EventHub } from "./event-hub.ts";
+import { ArtifactLinks } from "./http/artifact-links.ts";
 import { buildApi } from "./http/server.ts";
 import { ServerCloser } from "./http/server-closer.ts";
 import { StreamSlots } from "./http/stream-slots.ts";
@@ -156,6 +157,7 @@ export async function startDispatcher({
     hub: new EventHub(subscriber, log),
     views: new MessageViews({ state, store }),
     access: new SessionAccess(state, store),
+    links: new ArtifactLinks(redis, clock),
     board: new QueueBoard({ inbound, turns: turnWakes.queue, replies: replyWakes.queue }),
     slots: new StreamSlots(),
     readiness,

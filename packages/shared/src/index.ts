@@ -37,6 +37,7 @@ export { LongshoreError } from "./errors.ts";
 export { type HealthServer, type HealthServerOptions, type NotReady, serveHealth } from "./health-server.ts";
 export {
   eventsChannel,
+  fleetKeys,
   messageKey,
   PENDING_SHARDS,
   pendingKey,

@@ -65,6 +65,16 @@ export function pendingKey(sessionId: string): string {
   return pendingShard(createHash("sha256").update(sessionId).digest().readUInt16BE(0) % PENDING_SHARDS);
 }
 
+/** Keys of the whole fleet. */
+export const fleetKeys = {
+  /** The random bytes with which links to artifacts are signed. */
+  artifactLinks: "longshore:{fleet}:artifact-links",
+  /** The dispatcher that collects garbage now; expires. */
+  collecting: "longshore:{fleet}:collecting",
+  /** Present until the next collection of garbage is due; expires. */
+  collected: "longshore:{fleet}:collected",
+} as const;
+
 /** Sorted set of a tenant's session ids by last activity in ms: a convenience, rebuilt from the object store. */
 export function tenantSessionsKey(tenant: string): string {
   return `longshore:{tenant:${tenant}}:sessions`;

@@ -47,7 +47,7 @@ function start(url: string, { key = keys.acme, headers = {}, body, raw, method }
 export async function call(url: string, options: Call = {}): Promise<Answer> {
   const response = await start(url, options);
   const text = await response.text();
-  const json = response.headers.get("content-type")?.includes("json") ?? false;
+  const json = text !== "" && (response.headers.get("content-type")?.includes("json") ?? false);
   return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text };
 }
 

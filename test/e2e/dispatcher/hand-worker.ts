@@ -8,6 +8,7 @@ import {
   type CommitNote,
   connectRedis,
   deriveReplyId,
+  endMessage,
   openReplyWakes,
   type PublishedReply,
   type Reply,
@@ -97,7 +98,7 @@ export class HandWorker {
     }));
     const note: CommitNote = {
       ...{ agent: message.agent, turnId, replies, undelivered: [], recent: [message.id] },
-      ends: [{ message, outcome: "answered" }],
+      ends: [endMessage(message, "answered")],
     };
     const committed = await copy.commit(await copy.mirror(), {
       ...{ epoch: lease.epoch, nonce, worker: "by-hand", kind: "turn" },

@@ -10,6 +10,7 @@ import type { EventHub } from "../event-hub.ts";
 import type { MessageViews } from "../message-view.ts";
 import type { SessionAccess } from "../session-access.ts";
 import { ApiError } from "./api-error.ts";
+import type { ArtifactLinks } from "./artifact-links.ts";
 import type { StreamSlots } from "./stream-slots.ts";
 
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, Logger, ZodTypeProvider>;
@@ -23,6 +24,7 @@ export interface RouteParts {
   readonly hub: EventHub;
   readonly views: MessageViews;
   readonly access: SessionAccess;
+  readonly links: ArtifactLinks;
   readonly slots: StreamSlots;
   readonly readiness: () => Promise<readonly NotReady[]>;
   /** Fires when the dispatcher stops: requests that are held open end. */

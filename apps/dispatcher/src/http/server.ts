@@ -14,6 +14,8 @@ import { Authorization, BOARD_PATH, isBoard } from "./authorization.ts";
 import { bodyLimit, JsonBodies } from "./json-body.ts";
 import { INTERNAL_PROBLEM, PROBLEM_TYPE, type Problem, problemOf } from "./problem.ts";
 import type { Api, RouteParts } from "./route-parts.ts";
+import { artifactRoutes } from "./routes/artifacts.ts";
+import { fileContentRoutes } from "./routes/file-content.ts";
 import { fileRoutes } from "./routes/files.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { messageRoutes } from "./routes/messages.ts";
@@ -97,8 +99,10 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
 
   healthRoutes(app, options);
   messageRoutes(app, options);
+  artifactRoutes(app, options);
   sessionRoutes(app, options);
   fileRoutes(app, options);
+  fileContentRoutes(app, options);
   app.get("/openapi.json", { schema: { hide: true } }, async () => app.swagger());
   return app;
 }

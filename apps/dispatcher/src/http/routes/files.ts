@@ -1,22 +1,14 @@
-import { Readable } from "node:stream";
-import { pathOf, textOfPath } from "@longshore/session-store";
-import { PathNotFoundError, sessionPathOfApi, UnsafePathError } from "@longshore/shared";
-import mime from "mime";
+import { pathOf } from "@longshore/session-store";
+import { sessionPathOfApi } from "@longshore/shared";
 import { z } from "zod";
 import { fileViewSchema, listFiles } from "../../file-view.ts";
-import { ApiError } from "../api-error.ts";
-import { downloadHeaders } from "../download.ts";
+import { base64Url, generationQuery } from "../file-path.ts";
 import { checkOwned, readGeneration } from "../owned-session.ts";
 import { problemSchema } from "../problem.ts";
-import { type Api, type RouteParts, requestSignal, sendRaw, tenantOf } from "../route-parts.ts";
-import { sessionParams } from "./sessions.ts";
+import { type Api, type RouteParts, requestSignal, tenantOf } from "../route-parts.ts";
+import { sessionParams } from "../session-params.ts";
 
-const generationQuery = z.coerce.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional();
-const base64Url = z
-  .string()
-  .max(8_192)
-  .regex(/^[\w-]*$/, { error: "base64url" });
-
+/** Files of sessions: lists. */
 export function fileRoutes(app: Api, { store, access, closing }: RouteParts): void {
   app.get(
     "/v1/sessions/:sessionId/files",
@@ -62,50 +54,4 @@ export function fileRoutes(app: Api, { store, access, closing }: RouteParts): vo
       };
     },
   );
-
-  app.get(
-    "/v1/sessions/:sessionId/files/*",
-    {
-      config: { scope: "read" },
-      schema: {
-        summary: "The content of a file",
-        description:
-          "The path may be relative, with a leading slash, or absolute below `/session/`. With " +
-          "`encoding=base64url` it is the path's bytes, for names that are not UTF-8.",
-        params: sessionParams.extend({ "*": z.string().max(8_192) }),
-        querystring: z.strictObject({
-          generation: generationQuery,
-          encoding: z.enum(["text", "base64url"]).default("text"),
-        }),
-        response: { "4xx": problemSchema, "5xx": problemSchema },
-      },
-    },
-    async (request, reply) => {
-      const ref = { tenant: tenantOf(request), sessionId: request.params.sessionId };
-      const { generation, encoding } = request.query;
-      const given = request.params["*"];
-      const path =
-        encoding === "text" ? sessionPathOfApi(given) : Buffer.from(base64Url.parse(given), "base64url");
-      const signal = requestSignal(reply, closing);
-      await checkOwned(access, ref, signal);
-      const commit = await readGeneration(store, ref, generation, signal);
-      if (commit === undefined) throw new ApiError(404, "FILE_NOT_FOUND", "Nothing was committed yet");
-      const { entry, stream } = await store.openFile(ref, commit, path, {}, signal).catch(refuseFile);
-      const name = textOfPath(entry.path.slice(entry.path.lastIndexOf("/") + 1));
-      const contentType = mime.getType(name) ?? "application/octet-stream";
-      const headers = {
-        ...downloadHeaders({ name, contentType, sizeBytes: entry.size }),
-        "longshore-generation": String(commit.generation),
-      };
-      return sendRaw(reply.headers(headers), Readable.from(stream()));
-    },
-  );
-}
-
-function refuseFile(error: unknown): never {
-  if (error instanceof PathNotFoundError)
-    throw new ApiError(404, "FILE_NOT_FOUND", error.message, { cause: error });
-  if (error instanceof UnsafePathError && error.reason === "not-a-file")
-    throw new ApiError(409, "NOT_A_FILE", error.message, { cause: error });
-  throw error;
 }

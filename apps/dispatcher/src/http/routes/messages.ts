@@ -1,11 +1,9 @@
-import { Readable } from "node:stream";
 import { messageSchema } from "@longshore/shared";
 import { z } from "zod";
 import { isTransient } from "../../errors.ts";
 import { followMessage } from "../../follow-message.ts";
-import { isEnded, type MessageView, messageViewSchema } from "../../message-view.ts";
-import { ApiError } from "../api-error.ts";
-import { downloadHeaders } from "../download.ts";
+import { isEnded, messageViewSchema } from "../../message-view.ts";
+import { readOwnedMessage } from "../owned-message.ts";
 import { problemSchema } from "../problem.ts";
 import { type Api, type RouteParts, requestSignal, sendRaw, tenantOf } from "../route-parts.ts";
 import { eventStreamBody, eventStreamHeaders, type ServerSentEvent } from "../server-sent-events.ts";
@@ -23,15 +21,7 @@ const waitedSchema = acceptedSchema.extend(messageViewSchema.shape);
 const messageParams = z.object({ messageId: z.string().max(64) });
 
 export function messageRoutes(app: Api, parts: RouteParts): void {
-  const { acceptor, views, access, store, closing, slots, clock } = parts;
-
-  const readView = async (tenant: string, messageId: string, signal: AbortSignal): Promise<MessageView> => {
-    const view = (await access.ownsMessage(tenant, messageId, signal))
-      ? await views.read(tenant, messageId, signal)
-      : undefined;
-    if (view === undefined) throw new ApiError(404, "MESSAGE_NOT_FOUND", "There is no such message");
-    return view;
-  };
+  const { acceptor, closing, slots, clock } = parts;
 
   app.post(
     "/v1/messages",
@@ -73,7 +63,9 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
 
       const signal = AbortSignal.any([requestSignal(reply, closing), AbortSignal.timeout(wait * 1_000)]);
       for await (const _ of followMessage({ ...parts, messageId, signal }));
-      const view = await readAccepted(() => readView(tenant, messageId, new AbortController().signal));
+      const view = await readAccepted(() =>
+        readOwnedMessage(parts, tenant, messageId, new AbortController().signal),
+      );
       if (view === undefined) return reply.code(202).send(accepted);
       return reply.code(isEnded(view.state) ? 200 : 202).send({ ...accepted, ...view });
     },
@@ -90,30 +82,12 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
       },
     },
     async (request, reply) =>
-      await readView(tenantOf(request), request.params.messageId, requestSignal(reply, closing)),
-  );
-
-  app.get(
-    "/v1/messages/:messageId/artifacts/:artifactId",
-    {
-      config: { scope: "read" },
-      schema: {
-        summary: "The content of a file of a reply",
-        params: messageParams.extend({ artifactId: z.string().max(128) }),
-        response: { "4xx": problemSchema, "5xx": problemSchema },
-      },
-    },
-    async (request, reply) => {
-      const tenant = tenantOf(request);
-      const { messageId, artifactId } = request.params;
-      const signal = requestSignal(reply, closing);
-      const { sessionId, replies } = await readView(tenant, messageId, signal);
-      const artifact = replies.flatMap(({ artifacts }) => artifacts).find(({ id }) => id === artifactId);
-      if (artifact === undefined) throw new ApiError(404, "ARTIFACT_NOT_FOUND", "There is no such artifact");
-      const { id, name } = artifact;
-      const { stream } = await store.openArtifact({ tenant, sessionId }, id, name, { signal });
-      return sendRaw(reply.headers(downloadHeaders(artifact)), Readable.from(stream()));
-    },
+      await readOwnedMessage(
+        parts,
+        tenantOf(request),
+        request.params.messageId,
+        requestSignal(reply, closing),
+      ),
   );
 }
 

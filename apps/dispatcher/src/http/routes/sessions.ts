@@ -8,8 +8,7 @@ import { checkOwned } from "../owned-session.ts";
 import { problemSchema } from "../problem.ts";
 import { type Api, type RouteParts, requestSignal, sendRaw, tenantOf } from "../route-parts.ts";
 import { eventStreamBody, eventStreamHeaders, type ServerSentEvent } from "../server-sent-events.ts";
-
-export const sessionParams = z.object({ sessionId: z.string().max(64) });
+import { sessionParams } from "../session-params.ts";
 
 const generationSchema = z.object({
   generation: z.int(),
