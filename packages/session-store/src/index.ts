@@ -46,6 +46,7 @@ export {
 } from "./format/commit.ts";
 export type { FileTable } from "./format/file-table.ts";
 export type { DirectoryEntry, FileEntry, LinkEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
+export type { StoredInbound } from "./inbound.ts";
 export type { DirectoryRef, SessionRef, VolumeRef } from "./keys.ts";
 export type { Mirror, MirrorOptions } from "./mirror.ts";
 export type { StoredObject } from "./plain-objects.ts";
@@ -56,7 +57,6 @@ export {
   type OpenedFile,
   SessionStore,
   type SessionStoreOptions,
-  type StoredInbound,
 } from "./session-store.ts";
 export type { LeftOut, Quota } from "./tree/scan.ts";
 export type { Owner } from "./tree/write-frames.ts";

@@ -76,10 +76,15 @@ export function ownerOfSource(ref: DirectoryRef, source: FrameSource): Directory
   return source.session === undefined ? ref : { tenant: ref.tenant, sessionId: source.session };
 }
 
-/** The key of an accepted attachment, by the SHA-256 of its content in hexadecimal. */
-export function inboundKey(ref: SessionRef, sha256: string): string {
+/** What the keys of all copies of an accepted attachment begin with, by the SHA-256 of its content in hexadecimal. */
+export function inboundPrefix(ref: SessionRef, sha256: string): string {
   if (!/^[0-9a-f]{64}$/.test(sha256)) throw new BadStoreNameError("hash", sha256);
   return `${directoryPrefix(ref)}inbound/${sha256}`;
+}
+
+/** The key of a copy. Those of the first format have no name of their own and end in the hash. */
+export function inboundKey(ref: SessionRef, sha256: string, name: string): string {
+  return `${inboundPrefix(ref, sha256)}-${name}`;
 }
 
 /** The key of an artifact: a file of a reply or a link. */

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import {
@@ -28,14 +27,8 @@ import { pathOf, textOfPath } from "./format/byte-path.ts";
 import type { Commit, CommitMeta } from "./format/commit.ts";
 import { FileTable } from "./format/file-table.ts";
 import type { FileEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
-import {
-  artifactKey,
-  type DirectoryRef,
-  directoryPrefix,
-  inboundKey,
-  type SessionRef,
-  sessionsPrefix,
-} from "./keys.ts";
+import { openInbound, putInbound, type StoredInbound } from "./inbound.ts";
+import { artifactKey, type DirectoryRef, directoryPrefix, type SessionRef, sessionsPrefix } from "./keys.ts";
 import { openObject, type StoredObject } from "./plain-objects.ts";
 import type { ProgressListener } from "./progress.ts";
 import { publishDelta } from "./publish-delta.ts";
@@ -48,10 +41,18 @@ import type { FileRecords } from "./tree/file-record.ts";
 import type { Owner } from "./tree/write-frames.ts";
 import { WorkingCopy } from "./working-copy.ts";
 
+const DAY_MS = 24 * 60 * 60 * 1000;
+
 export interface SessionStoreOptions {
   readonly backend: Backend;
   /** Threads that read and write files. @default the machine's processors, at most 4 */
   readonly threads?: number;
+  /**
+   * Longest that an activation may live, in ms; the same in every process that uses the store. Nothing is deleted before
+   * it was superfluous for this long, and no commit counts that builds on older knowledge without looking again.
+   * @default 24 hours
+   */
+  readonly longestActivationMs?: number;
   /** @default the system's */
   readonly clock?: Clock;
   /** @default Math.random */
@@ -71,12 +72,6 @@ export interface OpenedFile {
   readonly entry: FileEntry;
   /** The content, or the part that was asked for; each chunk verified before it is given. */
   stream(): AsyncGenerator<Buffer>;
-}
-
-/** An accepted attachment, as it can be found again. */
-export interface StoredInbound {
-  readonly sha256: string;
-  readonly sizeBytes: number;
 }
 
 export interface ArtifactLinkOptions {
@@ -103,6 +98,7 @@ export class SessionStore {
       threads: new TreeThreads(options.threads ?? Math.min(4, availableParallelism())),
       clock: options.clock ?? systemClock,
       random: options.random ?? Math.random,
+      longestActivationMs: options.longestActivationMs ?? DAY_MS,
     };
   }
 
@@ -301,16 +297,17 @@ export class SessionStore {
     return (await publishDelta(this.#context, ref, newest, known, stored, meta, signal)).result;
   }
 
-  /** Keeps an accepted attachment, by its content: the same one twice is stored once. */
-  async putInbound(ref: SessionRef, content: Buffer, signal?: AbortSignal): Promise<StoredInbound> {
-    const sha256 = createHash("sha256").update(content).digest("hex");
-    await this.#put(inboundKey(ref, sha256), content, undefined, signal);
-    return { sha256, sizeBytes: content.length };
+  /**
+   * Keeps an accepted attachment, by its content, for 30 days and the longest life of an activation; the same one twice
+   * within a day is stored once.
+   */
+  putInbound(ref: SessionRef, content: Content, signal?: AbortSignal): Promise<StoredInbound> {
+    return putInbound(this.#context, ref, content, signal);
   }
 
   /** @throws ObjectNotFoundError; the stream throws CorruptObjectError at its end when the content is another */
   openInbound(ref: SessionRef, sha256: string, signal?: AbortSignal): Promise<StoredObject> {
-    return openObject(this.#context.backend, inboundKey(ref, sha256), { sha256, signal });
+    return openInbound(this.#context, ref, sha256, signal);
   }
 
   /**
