@@ -151,13 +151,7 @@ class Restore {
     const wanted = entries.filter((entry) => entry.type === "directory").sort(byPath);
     for (const { path } of wanted) {
       const parent = directories.parentOf(path);
-      try {
-        mkdirSync(parent.entryOfBytes(nameOfPath(path)), { mode: 0o700 });
-      } catch (error) {
-        if (errnoOf(error) !== "EEXIST") throw error;
-        // There already, if it is one: opening it refuses everything else.
-        parent.openDirectoryOfBytes(nameOfPath(path)).close();
-      }
+      makeDirectory(parent, nameOfPath(path));
       if (this.#slices.due()) await this.#slices.next();
     }
   }
@@ -297,6 +291,19 @@ class Restore {
   }
 }
 
+/** Makes a directory, unless it is there; what else stands there, a FIFO that no scan reports, is removed. */
+function makeDirectory(parent: DirectoryDescriptor, name: BytePath): void {
+  const at = parent.entryOfBytes(name);
+  try {
+    mkdirSync(at, { mode: 0o700 });
+  } catch (error) {
+    if (errnoOf(error) !== "EEXIST") throw error;
+    if (lstatSync(at).isDirectory()) return;
+    unlinkSync(at);
+    mkdirSync(at, { mode: 0o700 });
+  }
+}
+
 interface ChunkToWrite {
   readonly hash: string;
   readonly offset: number;
@@ -363,10 +370,12 @@ function toWrite(entry: FileEntry): FileToWrite {
 
 /**
  * As a float, which is what `utimes` takes: exact to a quarter of a microsecond only. So it is put into the middle of its
- * microsecond, where no rounding makes another one of it.
+ * microsecond, where no rounding makes another one of it. Before 1970 as a string: Node.js takes a negative number for the
+ * time of day.
  */
-function timeOf(entry: TableEntry): number {
-  return entry.mtimeSeconds + (Math.floor(entry.mtimeNanoseconds / 1000) + 0.5) / 1e6;
+function timeOf(entry: TableEntry): number | string {
+  const time = entry.mtimeSeconds + (Math.floor(entry.mtimeNanoseconds / 1000) + 0.5) / 1e6;
+  return time < 0 ? String(time) : time;
 }
 
 function byPath(a: TableEntry, b: TableEntry): number {

@@ -80,7 +80,7 @@ describe.each(storeKinds)("session store on %s", (kind: StoreKind) => {
     symlinkSync("nowhere/at/all", join(here, "workspace/dangling"));
     lutimesSync(join(here, "workspace/dangling"), 1, 86_400.5);
     utimesSync(join(here, "workspace/text"), 1, 1_234_567_890.123456);
-    utimesSync(join(here, "workspace/none"), 1, -1000.5);
+    utimesSync(join(here, "workspace/none"), 1, "-1000.5");
     const odd = [
       Buffer.from([0xff, 0xfe, 0x0a, 0x01]),
       Buffer.from("neue\nZeile"),

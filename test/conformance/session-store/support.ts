@@ -124,7 +124,8 @@ export function fingerprint(directory: string): Record<string, string> {
       const relative = Buffer.concat([prefix, name]);
       const path = Buffer.concat([Buffer.from(`${directory}/`), relative]);
       const stats = lstatSync(path, { bigint: true });
-      const time = stats.mtimeNs / 1000n;
+      // Downwards, before 1970 too.
+      const time = (stats.mtimeNs - (((stats.mtimeNs % 1000n) + 1000n) % 1000n)) / 1000n;
       const key = relative.toString("latin1");
       if (stats.isDirectory()) {
         seen[key] = `directory ${(stats.mode & 0o7777n).toString(8)} ${time}`;
@@ -141,6 +142,19 @@ export function fingerprint(directory: string): Record<string, string> {
   };
   walk(Buffer.alloc(0));
   return seen;
+}
+
+/** What a generation keeps of a tree: the fingerprint without set-id and sticky bits, FIFOs, sockets and devices. */
+export function keptFingerprint(directory: string): Record<string, string> {
+  const kept: Record<string, string> = {};
+  for (const [path, seen] of Object.entries(fingerprint(directory))) {
+    if (seen === "special") continue;
+    kept[path] = seen.replace(/^(file|directory) [0-7]+ /, (start, type: string) => {
+      const mode = Number.parseInt(start.slice(type.length + 1), 8) & 0o777;
+      return `${type} ${mode.toString(8)} `;
+    });
+  }
+  return kept;
 }
 
 /** All of a stream. */

@@ -24,8 +24,8 @@ export interface Owner {
 export interface FileToWrite {
   readonly path: BytePath;
   readonly mode: number;
-  /** Seconds since 1970. */
-  readonly mtime: number;
+  /** Seconds since 1970, as `utimes` takes them. */
+  readonly mtime: number | string;
 }
 
 /** A place in an open file of several chunks. */
