@@ -30,6 +30,12 @@ export async function* readFileContent(
     if (position < range.end && position + chunk.length > range.start) wanted.push({ chunk, position });
     position += chunk.length;
   }
+  const [only] = entry.chunks;
+  if (only !== undefined && entry.chunks.length === 1 && only.length < only.frame.plainLength) {
+    if (wanted.length > 0)
+      yield (await readSharedChunk(context, ref, commit, only, signal)).subarray(range.start, range.end);
+    return;
+  }
   for (let at = 0; at < wanted.length; at += CHUNKS_AHEAD) {
     const group = wanted.slice(at, at + CHUNKS_AHEAD);
     const plain = await readFrames(
@@ -48,6 +54,27 @@ export async function* readFileContent(
 }
 
 const EMPTY = Buffer.alloc(0);
+
+/** A chunk of a frame that small files share: mostly the next file that is asked for lies in the same one. */
+async function readSharedChunk(
+  context: StoreContext,
+  ref: DirectoryRef,
+  commit: Commit,
+  { frame, offset, length, hash }: Chunk,
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
+  const name = `${sourceKey(ref, frame.source)} ${frame.offset} ${frame.length} ${frame.plainLength}`;
+  const read = async () =>
+    (await readFrames(context, ref, commit, new Set([frame]), undefined)).get(frame) ?? EMPTY;
+  const content = (await context.sharedFrames.get(name, read, signal)).subarray(offset, offset + length);
+  try {
+    verifying(ref, frame, () => checkChunk(content, hash));
+  } catch (error) {
+    context.sharedFrames.drop(name);
+    throw error;
+  }
+  return content;
+}
 
 async function readFrames(
   context: StoreContext,

@@ -122,6 +122,7 @@ export class DirectoryNotEmptyError extends LongshoreError {
 
 /** Content was shorter or longer than its source had said (`CONTENT_SIZE`): the sender broke off, a file changed. */
 export class ContentSizeError extends LongshoreError {
+  /** Of the content: a path or a key. */
   readonly path: string;
   readonly expected: number;
 

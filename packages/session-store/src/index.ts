@@ -51,6 +51,7 @@ export type { DirectoryRef, SessionRef, VolumeRef } from "./keys.ts";
 export type { Mirror, MirrorOptions } from "./mirror.ts";
 export type { StoredObject } from "./plain-objects.ts";
 export type { Progress, ProgressListener } from "./progress.ts";
+export type { PublishedFiles } from "./published-files.ts";
 export {
   type ArtifactLinkOptions,
   type HydrateOptions,

@@ -94,29 +94,6 @@ export function artifactKey(ref: SessionRef, id: string, name: string): string {
   return `${tenant}/artifacts/${session}/${checkedName("artifact id", id)}/${encodedName("artifact name", name)}`;
 }
 
-/** The prefix of the files that a session's `publish` patterns name. */
-export function publishedPrefix(ref: SessionRef): string {
-  return `${checkedName("tenant", ref.tenant)}/published/${checkedName("session id", ref.sessionId)}/`;
-}
-
-/**
- * The key of a published file: its path as it is, but for what a key or a directory of a `file://` store can't hold, which
- * is percent-encoded (control characters, bytes that are not UTF-8, a dot at the beginning of a part, `%` itself).
- *
- * @returns undefined where the key would be too long for S3
- */
-export function publishedKey(ref: SessionRef, path: BytePath): string | undefined {
-  const parts = path.split("/").map((part) =>
-    encodedBytes(part)
-      .replace(/[%\p{Cc}\u{fffe}\u{ffff}]/gu, (char) => encodeURIComponent(char))
-      .replaceAll(UNDECODED, "%")
-      .replace(/^\./, "%2E"),
-  );
-  const key = `${publishedPrefix(ref)}${parts.join("/")}`;
-  const tooLong = parts.some((part) => Buffer.byteLength(part) > PART_BYTES_MAX);
-  return tooLong || Buffer.byteLength(key) > KEY_BYTES_MAX ? undefined : key;
-}
-
 function checkedName(what: string, name: string): string {
   if (!isStoreName(name)) throw new BadStoreNameError(what, name);
   return name;

@@ -32,9 +32,12 @@ import { artifactKey, type DirectoryRef, directoryPrefix, type SessionRef, sessi
 import { openObject, type StoredObject } from "./plain-objects.ts";
 import type { ProgressListener } from "./progress.ts";
 import { publishDelta } from "./publish-delta.ts";
+import { type PublishedFiles, publishFiles } from "./published-files.ts";
 import { restore } from "./restore.ts";
+import { SharedCache } from "./shared-cache.ts";
 import { storeChanges } from "./store-changes.ts";
 import type { StoreContext } from "./store-context.ts";
+import { TableCache } from "./table-cache.ts";
 import { type ReadTable, readTable } from "./table-reader.ts";
 import { TreeThreads } from "./threads/tree-threads.ts";
 import type { FileRecords } from "./tree/file-record.ts";
@@ -42,6 +45,9 @@ import type { Owner } from "./tree/write-frames.ts";
 import { WorkingCopy } from "./working-copy.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
+
+/** Memory for unpacked frames of files that are read one by one, in bytes. */
+const SHARED_FRAMES_BYTES = 32 * 1024 * 1024;
 
 export interface SessionStoreOptions {
   readonly backend: Backend;
@@ -91,15 +97,18 @@ export interface ArtifactLinkOptions {
  */
 export class SessionStore {
   readonly #context: StoreContext;
+  readonly #tables: TableCache;
 
   constructor(options: SessionStoreOptions) {
     this.#context = {
       backend: options.backend,
       threads: new TreeThreads(options.threads ?? Math.min(4, availableParallelism())),
+      sharedFrames: new SharedCache(SHARED_FRAMES_BYTES, (frame) => frame.length),
       clock: options.clock ?? systemClock,
       random: options.random ?? Math.random,
       longestActivationMs: options.longestActivationMs ?? DAY_MS,
     };
+    this.#tables = new TableCache(this.#context);
   }
 
   /** Finds out whether the object store can be used. @throws StoreNotConditionalError and errors of access */
@@ -132,9 +141,13 @@ export class SessionStore {
     return await Promise.all(generations.map((generation) => this.readCommit(ref, generation, signal)));
   }
 
-  /** The file table of a generation. @throws CorruptObjectError, ObjectNotFoundError */
+  /**
+   * The file table of a generation, which is shared: it must not be changed. Those looked at last are kept in memory.
+   *
+   * @throws CorruptObjectError, ObjectNotFoundError
+   */
   async readTable(ref: DirectoryRef, commit: Commit, signal?: AbortSignal): Promise<FileTable> {
-    return (await readTable(this.#context, ref, commit, signal)).table;
+    return await this.#tables.get(ref, commit, signal);
   }
 
   /**
@@ -348,6 +361,31 @@ export class SessionStore {
       ...(options.contentType === undefined ? {} : { contentType: options.contentType }),
       contentDisposition: `${options.disposition ?? "attachment"}; filename*=UTF-8''${encodeRfc5987(name)}`,
     });
+  }
+
+  /**
+   * Puts the files of a generation that patterns name as plain objects with their content type, for others to read:
+   * `<tenant>/published/<sessionId>/<path>`. Those of files that are gone are deleted. May be called again after a failure.
+   *
+   * Only whoever holds the session's lease should: what two do at once is mixed.
+   *
+   * @param from the generation that was published last, with the same patterns; undefined where that is not known or the
+   *   patterns changed: then all are put, and what is too much is found by listing
+   * @param patterns globs over paths from the session directory, as `exclude` of a mirror; none: all are deleted
+   */
+  async publishFiles(
+    ref: SessionRef,
+    from: Commit | undefined,
+    to: Commit,
+    patterns: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<PublishedFiles> {
+    const [before, table] = await Promise.all([
+      from === undefined ? undefined : this.readTable(ref, from, signal),
+      this.readTable(ref, to, signal),
+    ]);
+    const target = { commit: to, table };
+    return await publishFiles(this.#context, ref, before, target, patterns, signal);
   }
 
   /**

@@ -1,5 +1,5 @@
-import { type Content, contentSize } from "./backend/backend.ts";
-import { ContentSizeError } from "./errors.ts";
+import { contentSize } from "./backend/backend.ts";
+import { openContent } from "./backend/open-content.ts";
 import type { PlannedChanges, PlannedFile } from "./file-changes.ts";
 import { textOfPath } from "./format/byte-path.ts";
 import type { Commit } from "./format/commit.ts";
@@ -74,11 +74,8 @@ class ContentPacker {
   async add(file: PlannedFile): Promise<void> {
     const expected = contentSize(file.content);
     const chunks: PackedChunk[] = [];
-    let done = 0;
     let filled = 0;
-    for await (let part of partsOf(file.content)) {
-      done += part.length;
-      if (done > expected) throw new ContentSizeError(textOfPath(file.path), expected, done);
+    for await (let part of openContent(textOfPath(file.path), file.content)) {
       while (part.length > 0) {
         if (filled === 0 && this.#frames.isFull) await this.#flush();
         const length = Math.min(CHUNK_BYTES, expected - chunks.length * CHUNK_BYTES);
@@ -91,7 +88,6 @@ class ContentPacker {
         if (this.#slices.due()) await this.#slices.next();
       }
     }
-    if (done < expected) throw new ContentSizeError(textOfPath(file.path), expected, done);
     this.#packed.push({ file, chunks });
   }
 
@@ -143,9 +139,4 @@ function knownChunks(table: FileTable, files: readonly PlannedFile[]): Map<strin
     if (entry?.type === "file") for (const chunk of entry.chunks) known.set(chunk.hash, chunk);
   }
   return known;
-}
-
-async function* partsOf(content: Content): AsyncGenerator<Buffer> {
-  if (Buffer.isBuffer(content)) yield content;
-  else yield* content.open();
 }

@@ -1,10 +1,10 @@
 /**
- * The six operations that a store of sessions needs of an object store.
+ * The operations that a store of sessions needs of an object store.
  *
- * Keys are relative to the backend's prefix. Nothing is ever overwritten: the only atomicity that is owed is that of
- * `putIfAbsent`. All methods reject with the signal's reason when it is aborted; what an aborted put did is not known.
+ * Keys are relative to the backend's prefix. Nothing of a session is ever overwritten: the only atomicity that is owed is
+ * that of `putIfAbsent`. All methods reject with the signal's reason when it is aborted; what an aborted put did is not known.
  *
- * Reads, lists and deletes are retried inside (bounded, with back-off); puts are not: see `putIfAbsent`.
+ * All but `putIfAbsent` are retried inside (bounded, with back-off).
  */
 export interface Backend {
   /** The address, without credentials, for messages. */
@@ -24,6 +24,14 @@ export interface Backend {
    * @throws AmbiguousPutError when nobody knows whether it took place
    */
   putIfAbsent(key: string, content: Content, options?: PutOptions): Promise<PutAnswer>;
+
+  /**
+   * Makes an object, or puts another one in the place of the one there. Retried inside. Only for files that others read
+   * under a name of their own; nothing that this package reads is ever replaced.
+   *
+   * @throws StoreUnavailableError, StoreAccessDeniedError, StoreRequestRefusedError
+   */
+  replace(key: string, content: Content, options?: PutOptions): Promise<void>;
 
   /** Lists keys in the order of their bytes. */
   list(prefix: string, options?: ListOptions): Promise<Listing>;

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, link, mkdir, open, readdir, stat, unlink } from "node:fs/promises";
+import { type FileHandle, link, mkdir, open, readdir, rename, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errnoOf } from "@longshore/shared";
 import {
@@ -26,6 +26,7 @@ import {
   type PutOutcome,
   type RequestObserver,
 } from "./backend.ts";
+import { openContent } from "./open-content.ts";
 
 /** Where objects are written before they get their name. No key begins with a dot. */
 const STAGING = ".staging";
@@ -73,7 +74,7 @@ export class FileBackend implements Backend {
     return this.#observed("put", key, options.signal, async (count) => {
       const path = this.#path(key);
       const staged = join(this.#root, STAGING, randomBytes(16).toString("hex"));
-      await this.#write(staged, content, options.signal);
+      await this.#write(staged, key, content, options.signal);
       count.sent = contentSize(content);
       try {
         const outcome = await this.#link(staged, path);
@@ -82,6 +83,23 @@ export class FileBackend implements Backend {
       } finally {
         await unlink(staged);
       }
+    });
+  }
+
+  replace(key: string, content: Content, options: PutOptions = {}): Promise<void> {
+    return this.#observed("put", key, options.signal, async (count) => {
+      const path = this.#path(key);
+      const staged = join(this.#root, STAGING, randomBytes(16).toString("hex"));
+      await this.#write(staged, key, content, options.signal);
+      count.sent = contentSize(content);
+      try {
+        await mkdir(dirname(path), { recursive: true });
+        await rename(staged, path);
+      } catch (error) {
+        await unlink(staged);
+        throw error;
+      }
+      await syncDirectory(dirname(path));
     });
   }
 
@@ -135,7 +153,7 @@ export class FileBackend implements Backend {
     return join(this.#root, key);
   }
 
-  async #write(path: string, content: Content, signal: AbortSignal | undefined): Promise<void> {
+  async #write(path: string, key: string, content: Content, signal: AbortSignal | undefined): Promise<void> {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
     const handle = await open(path, flags, 0o640).catch(async (error: unknown) => {
       if (errnoOf(error) !== "ENOENT") throw error;
@@ -144,7 +162,7 @@ export class FileBackend implements Backend {
     });
     try {
       if (Buffer.isBuffer(content)) await handle.writeFile(content);
-      else await handle.writeFile(content.open(), signal === undefined ? {} : { signal });
+      else await handle.writeFile(openContent(key, content), signal === undefined ? {} : { signal });
       await handle.datasync();
     } catch (error) {
       await unlink(path);

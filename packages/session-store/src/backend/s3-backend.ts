@@ -8,6 +8,7 @@ import {
   HeadObjectCommand,
   ListObjectsV2Command,
   PutObjectCommand,
+  type PutObjectCommandOutput,
   S3Client,
   type S3ClientConfig,
   type ServerSideEncryption,
@@ -38,6 +39,7 @@ import {
   type RequestObserver,
   type RequestOutcome,
 } from "./backend.ts";
+import { openContent } from "./open-content.ts";
 
 export interface S3BackendOptions {
   /** Address of the server. @default Amazon's, by region */
@@ -65,6 +67,9 @@ export interface S3BackendOptions {
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
+/** The SDK would write to the console what its caller is told as an error. */
+const SILENT = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+
 const LIST_LIMIT = 1000;
 const DELETE_LIMIT = 1000;
 
@@ -99,6 +104,7 @@ export class S3Backend implements Backend {
     const agent = { keepAlive: true, maxSockets: options.connections ?? 64 };
     this.#client = new S3Client({
       maxAttempts: 1,
+      logger: SILENT,
       requestChecksumCalculation: "WHEN_REQUIRED",
       responseChecksumValidation: "WHEN_REQUIRED",
       forcePathStyle: options.forcePathStyle ?? false,
@@ -164,37 +170,24 @@ export class S3Backend implements Backend {
 
   async putIfAbsent(key: string, content: Content, options: PutOptions = {}): Promise<PutAnswer> {
     const size = contentSize(content);
-    // The SDK would hash the content itself, in JavaScript and, for a source, not at all.
-    const hash = Buffer.isBuffer(content)
-      ? createHash("sha256").update(content).digest("hex")
-      : "UNSIGNED-PAYLOAD";
-    const command = new PutObjectCommand({
-      Bucket: this.#bucket,
-      Key: this.#prefix + key,
-      Body: Buffer.isBuffer(content) ? content : Readable.from(content.open(), { objectMode: false }),
-      ContentLength: size,
-      IfNoneMatch: "*",
-      ...(options.contentType === undefined ? {} : { ContentType: options.contentType }),
-      ...(this.#encryption === undefined ? {} : { ServerSideEncryption: this.#encryption.algorithm }),
-      ...(this.#encryption?.keyId === undefined ? {} : { SSEKMSKeyId: this.#encryption.keyId }),
-    });
-    command.middlewareStack.add(
-      (next) => (args) => {
-        if (isWithHeaders(args.request)) args.request.headers["x-amz-content-sha256"] = hash;
-        return next(args);
-      },
-      { step: "build", name: "longshorePayloadHash" },
-    );
     return await this.#once("put", key, size, options.signal, async (signal, count) => {
       count.sent = size;
       try {
-        const answer = await this.#client.send(command, { abortSignal: signal });
+        const answer = await this.#sendPut(key, content, options, { IfNoneMatch: "*" }, signal);
         return { outcome: "created", storeTimeMs: storeTimeOf(answer.$metadata) };
       } catch (error) {
         if (statusOf(error) !== 412) throw error;
         count.exists = true;
         return { outcome: "exists", storeTimeMs: storeTimeOfError(error) };
       }
+    });
+  }
+
+  replace(key: string, content: Content, options: PutOptions = {}): Promise<void> {
+    const size = contentSize(content);
+    return this.#retried("put", key, size, options.signal, async (signal, count) => {
+      count.sent = size;
+      await this.#sendPut(key, content, options, {}, signal);
     });
   }
 
@@ -272,6 +265,47 @@ export class S3Backend implements Backend {
     this.#client.destroy();
   }
 
+  async #sendPut(
+    key: string,
+    content: Content,
+    options: PutOptions,
+    condition: { readonly IfNoneMatch?: "*" },
+    signal: AbortSignal,
+  ): Promise<PutObjectCommandOutput> {
+    const isBuffer = Buffer.isBuffer(content);
+    const body = isBuffer ? content : Readable.from(openContent(key, content), { objectMode: false });
+    // The SDK would hash the content itself, in JavaScript and, for a source, not at all.
+    const hash = isBuffer ? createHash("sha256").update(content).digest("hex") : "UNSIGNED-PAYLOAD";
+    const command = new PutObjectCommand({
+      Bucket: this.#bucket,
+      Key: this.#prefix + key,
+      Body: body,
+      ContentLength: contentSize(content),
+      ...condition,
+      ...(options.contentType === undefined ? {} : { ContentType: options.contentType }),
+      ...(this.#encryption === undefined ? {} : { ServerSideEncryption: this.#encryption.algorithm }),
+      ...(this.#encryption?.keyId === undefined ? {} : { SSEKMSKeyId: this.#encryption.keyId }),
+    });
+    command.middlewareStack.add(
+      (next) => (args) => {
+        if (isWithHeaders(args.request)) args.request.headers["x-amz-content-sha256"] = hash;
+        return next(args);
+      },
+      { step: "build", name: "longshorePayloadHash" },
+    );
+    if (Buffer.isBuffer(body)) return await this.#client.send(command, { abortSignal: signal });
+    // A source that fails has to end the request; nobody else listens, and the server would wait for the rest.
+    const failed = new AbortController();
+    body.once("error", (error) => failed.abort(new ContentFailedError(error)));
+    try {
+      return await this.#client.send(command, { abortSignal: AbortSignal.any([signal, failed.signal]) });
+    } catch (error) {
+      throw failed.signal.aborted ? failed.signal.reason : error;
+    } finally {
+      body.destroy();
+    }
+  }
+
   #retried<T>(
     operation: BackendOperation,
     key: string,
@@ -281,7 +315,7 @@ export class S3Backend implements Backend {
   ): Promise<T> {
     return retrying(
       () => this.#once(operation, key, size, signal, run),
-      (error) => error instanceof StoreUnavailableError,
+      (error) => error instanceof StoreUnavailableError || error instanceof AmbiguousPutError,
       this.#retry,
       this.#random,
       signal,
@@ -307,6 +341,8 @@ export class S3Backend implements Backend {
       const outcome = signal?.aborted === true ? "aborted" : outcomeOf(error);
       this.#onRequest(operation, outcome, count.sent, count.received);
       signal?.throwIfAborted();
+      // Fewer bytes than were announced were sent, so the put did not take place.
+      if (error instanceof ContentFailedError) throw error.cause;
       if (error instanceof StoreRequestRefusedError || error instanceof CorruptObjectError) throw error;
       switch (outcome) {
         case "not_found":
@@ -326,6 +362,15 @@ export class S3Backend implements Backend {
   }
 }
 
+/** The source of a put's content failed; `cause` is its error. */
+class ContentFailedError extends Error {
+  constructor(cause: unknown) {
+    super("the content can't be read", { cause });
+  }
+}
+
+function ignore(): void {}
+
 interface RequestCount {
   sent: number;
   received: number;
@@ -339,6 +384,7 @@ interface RequestCount {
  */
 function outcomeOf(error: unknown): RequestOutcome {
   if (error instanceof StoreRequestRefusedError || error instanceof CorruptObjectError) return "refused";
+  if (error instanceof ContentFailedError) return "aborted";
   const status = statusOf(error);
   const name = error instanceof Error ? error.name : "";
   if (name === "CredentialsProviderError") return "denied";
