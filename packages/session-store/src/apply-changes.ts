@@ -6,6 +6,7 @@ import { FileTable } from "./format/file-table.ts";
 import type { TableEntry } from "./format/table-entry.ts";
 import type { RestorePlan } from "./restore.ts";
 import { DirectoryCache } from "./tree/directory-cache.ts";
+import { nameStatsOf } from "./tree/directory-listing.ts";
 import { type FileRecords, matchesRecord } from "./tree/file-record.ts";
 
 /**
@@ -28,8 +29,12 @@ export function checkDirectoryFor(root: DirectoryDescriptor, changes: FileChange
         throw new UnsafePathError(shown, "not-a-directory", detail);
       }
     }
-    const replaced = removed.has(path) || ancestorsOf(path).some((directory) => removed.has(directory));
-    if (!replaced && look(directories, path)?.isDirectory() === true)
+    if (removed.has(path) || ancestorsOf(path).some((directory) => removed.has(directory))) continue;
+    const there = look(directories, path);
+    if (change.type === "directory") {
+      if (there !== undefined && !there.isDirectory())
+        throw new UnsafePathError(shown, "not-a-directory", "something else stands there");
+    } else if (there?.isDirectory() === true)
       throw new UnsafePathError(shown, "not-a-file", "a directory stands there");
   }
 }
@@ -63,7 +68,7 @@ export function planApplication(
     const record = records.get(parent);
     if (entry?.type !== "directory" || record === undefined || finished.has(parent)) continue;
     const stats = look(directories, parent);
-    if (stats === undefined || !matchesRecord(record, stats)) continue;
+    if (stats === undefined || !matchesRecord(record, nameStatsOf(stats), 0)) continue;
     finished.apply({ set: [entry], removed: [] });
     touched.add(parent);
   }

@@ -34,7 +34,7 @@ export {
   StoreUnavailableError,
   WorkingCopyUnusableError,
 } from "./errors.ts";
-export type { FileChange, FileChanges } from "./file-changes.ts";
+export type { DirectoryChange, FileChange, FileChanges, LinkChange, TreeChange } from "./file-changes.ts";
 export { type BytePath, bytesOfPath, pathOf, textOfPath } from "./format/byte-path.ts";
 export {
   type Commit,

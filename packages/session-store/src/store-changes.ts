@@ -43,7 +43,7 @@ export async function storeChanges(
     for (const file of planned.files) await packer.add(file);
     await packer.end();
     const inline = await writer.finish((base?.generation ?? 0) + 1);
-    const entries: TableEntry[] = [...planned.directories, ...packer.entries()];
+    const entries: TableEntry[] = [...planned.directories, ...planned.links, ...packer.entries()];
     const set = entries.filter((entry) => {
       const before = table.get(entry.path);
       return before === undefined || !sameEntry(before, entry);

@@ -2,9 +2,11 @@ import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -13,7 +15,13 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Commit, type ContentSource, openBackend, SessionStore } from "@longshore/session-store";
+import {
+  type Commit,
+  type ContentSource,
+  openBackend,
+  SessionStore,
+  type TreeChange,
+} from "@longshore/session-store";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { collect, fingerprint, meta, REF, type StoreKind, storeKinds, TestStore } from "./support.ts";
 
@@ -128,10 +136,77 @@ describe.each(storeKinds)("changes of files on %s", (kind: StoreKind) => {
       expect(readFileSync(join(there, "b")).equals(content)).toBe(true);
     });
 
-    it.each([
+    it("sets empty directories, modes of directories, and links", async () => {
+      const mtimeMs = 1_234_567_890_123;
+      const first = await test.store.commitFiles(
+        REF,
+        undefined,
+        {
+          set: [
+            { type: "directory", path: "empty", mode: 0o2700, mtimeMs },
+            { path: "dir/file", content: Buffer.from("file") },
+            { type: "directory", path: "dir", mode: 0o711 },
+            { type: "link", path: "dir/link", target: "../nowhere", mtimeMs },
+            { type: "link", path: "odd", target: Buffer.from([0x2f, 0xff]) },
+          ],
+        },
+        upload,
+      );
+      expect(first.commit.entries).toBe(5);
+      const there = await restored(first.commit);
+      expect(statSync(join(there, "empty")).mode & 0o7777).toBe(0o700);
+      expect(Math.floor(statSync(join(there, "empty")).mtimeMs)).toBe(mtimeMs);
+      expect(statSync(join(there, "dir")).mode & 0o7777).toBe(0o711);
+      expect(readlinkSync(join(there, "dir/link"))).toBe("../nowhere");
+      expect(Math.floor(lstatSync(join(there, "dir/link")).mtimeMs)).toBe(mtimeMs);
+      expect(readlinkSync(join(there, "odd"), { encoding: "buffer" })).toEqual(Buffer.from([0x2f, 0xff]));
+
+      // Over what a working copy has: a link for a file, a file for a link, and a directory that stays.
+      using copy = await test.store.hydrate(REF, first.commit, test.directory());
+      await copy.commitFiles(
+        {
+          set: [
+            { type: "link", path: "dir/file", target: "link" },
+            { path: "odd", content: Buffer.from("a file now") },
+            { type: "directory", path: "empty", mode: 0o755 },
+          ],
+        },
+        upload,
+      );
+      expect(readlinkSync(join(copy.directory, "dir/file"))).toBe("link");
+      expect(readFileSync(join(copy.directory, "odd"), "utf8")).toBe("a file now");
+      expect(statSync(join(copy.directory, "empty")).mode & 0o7777).toBe(0o755);
+      const { "dir/file": link, odd } = fingerprint(copy.directory);
+      expect(fingerprint(await restored(copy.base))).toMatchObject({ "dir/file": link, odd });
+      await copy.commit(await copy.mirror(), meta());
+      expect(fingerprint(await restored(copy.base))).toEqual(fingerprint(copy.directory));
+    });
+
+    it("counts what is new against the quota, and nothing that was there", async () => {
+      const { commit } = await test.store.commitFiles(
+        REF,
+        undefined,
+        { set: [{ type: "directory", path: "a" }] },
+        upload,
+      );
+      const change = (path: string) =>
+        test.store.commitFiles(
+          REF,
+          commit,
+          { set: [{ type: "directory", path, mode: 0o700 }], quota: { files: 1 } },
+          upload,
+        );
+      await expect(change("b")).rejects.toThrow(code("QUOTA_EXCEEDED"));
+      expect((await change("a")).outcome).toBe("committed");
+    });
+
+    it.each<[string, readonly TreeChange[], string]>([
       ["a file as a directory", [{ path: "file/x", content: Buffer.from("x") }], "not-a-directory"],
       ["a link as a directory", [{ path: "link/x", content: Buffer.from("x") }], "not-a-directory"],
       ["a directory as a file", [{ path: "dir", content: Buffer.from("x") }], "not-a-file"],
+      ["a file as an empty directory", [{ path: "file", type: "directory" }], "not-a-directory"],
+      ["a directory as a link", [{ path: "dir", type: "link", target: "x" }], "not-a-file"],
+      ["a link without a target", [{ path: "new", type: "link", target: "" }], "malformed"],
       ["a way out", [{ path: "dir/../../x", content: Buffer.from("x") }], "malformed"],
       [
         "both in one",
