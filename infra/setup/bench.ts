@@ -5,7 +5,7 @@ import { nodeBinary, repositoryRoot } from "./paths.ts";
 import { provideServices } from "./provided-services.ts";
 import { runOnTerminal } from "./run-command.ts";
 
-/** `npm run bench -- NAME [--json]`: one benchmark of `test/bench` on real services. */
+/** `npm run bench -- NAME [--json|--markdown]`: one benchmark of `test/bench` on real services. */
 export async function bench(context: CommandContext): Promise<number> {
   // Asked before anything is started: services for a misspelt name would be a waste.
   if (!context.args.some((word) => benchmarks.has(word))) {
@@ -13,7 +13,7 @@ export async function bench(context: CommandContext): Promise<number> {
     return 2;
   }
   // The programs that the store is measured beside.
-  const peers = context.args.includes("store") ? (["rclone", "restic"] as const) : [];
+  const peers = context.args.includes("store") ? (["rclone", "restic", "aws"] as const) : [];
   await using services = await provideServices(context, process.env, peers);
   return await runOnTerminal([nodeBinary, join(repositoryRoot, "test/bench/main.ts"), ...context.args], {
     cwd: repositoryRoot,

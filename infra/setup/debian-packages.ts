@@ -1,8 +1,15 @@
 import { SetupError } from "./errors.ts";
 import { asRoot } from "./privilege.ts";
-import { findProgram } from "./programs.ts";
+import { debianPath, findProgram } from "./programs.ts";
 import { run } from "./run-command.ts";
 import type { SetupContext } from "./setup-context.ts";
+
+interface Requirement {
+  readonly packages: readonly string[];
+  readonly otherwise: string;
+  /** Where it has to be. @default PATH */
+  readonly path?: string;
+}
 
 /** What set-up runs, with the Debian packages that bring it and the way to do without them. */
 const requirements = {
@@ -18,8 +25,10 @@ const requirements = {
   promtool: { packages: ["prometheus"], otherwise: "install Prometheus" },
   rclone: { packages: ["rclone"], otherwise: "install rclone" },
   restic: { packages: ["restic"], otherwise: "install restic" },
+  // A version manager of Python may have another one of that name in PATH, behind a wrapper that takes its time.
+  aws: { packages: ["awscli"], otherwise: "install the AWS command line", path: debianPath },
   setpriv: { packages: ["util-linux"], otherwise: "install util-linux" },
-} as const;
+} as const satisfies Readonly<Record<string, Requirement>>;
 
 /** A program that set-up knows how to bring. */
 export type KnownProgram = keyof typeof requirements;
@@ -35,7 +44,7 @@ export async function installPrograms(
   programs: readonly KnownProgram[],
   context: SetupContext,
 ): Promise<void> {
-  const missing = programs.filter((name) => findProgram(name) === null);
+  const missing = programs.filter((name) => find(name) === null);
   if (missing.length === 0) {
     return;
   }
@@ -57,7 +66,7 @@ export async function installPrograms(
  * @throws {SetupError} `SETUP_PROGRAM_MISSING` with the packages that bring it.
  */
 export function requireProgram(name: KnownProgram): string {
-  const path = findProgram(name);
+  const path = find(name);
   if (path === null) {
     const { packages, otherwise } = requirements[name];
     throw new SetupError(
@@ -66,6 +75,11 @@ export function requireProgram(name: KnownProgram): string {
     );
   }
   return path;
+}
+
+function find(name: KnownProgram): string | null {
+  const { path }: Requirement = requirements[name];
+  return findProgram(name, path);
 }
 
 /**

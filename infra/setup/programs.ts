@@ -4,6 +4,9 @@ import { delimiter, join } from "node:path";
 /** Where Debian puts daemons, which is not in every user's PATH. */
 const daemonDirectories = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
+/** Where Debian's packages and the machine's administrator put programs for everybody. */
+export const debianPath = "/usr/local/bin:/usr/bin:/bin";
+
 /**
  * The absolute path of a program in PATH or among the machine's daemons, or null.
  *

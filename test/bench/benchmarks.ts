@@ -7,4 +7,4 @@ export const benchmarks: ReadonlyMap<string, () => Promise<Benchmark>> = new Map
 ]);
 
 /** How to ask for one. */
-export const benchUsage = `usage: npm run bench -- ${[...benchmarks.keys()].join("|")} [--json]`;
+export const benchUsage = `usage: npm run bench -- ${[...benchmarks.keys()].join("|")} [--json|--markdown]`;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { formatTable, type Measurement, rowOf } from "./row.ts";
+import { formatMarkdown, formatTable, type Measurement, rowOf } from "./row.ts";
 
 const cold: Measurement = {
   work: "cold turn",
@@ -16,6 +16,7 @@ describe("a row", () => {
 
   it.each([
     [{ of: "ratio", atMost: 2 }, "ratio <= 2", true],
+    [{ of: "ratio", atMost: 5 / 3 }, "ratio <= 1.67", true],
     [{ of: "ratio", atMost: 1.4 }, "ratio <= 1.4", false],
     [{ of: "ours", atLeast: 301 }, "ours >= 301", false],
     [{ of: "ours", atLeast: 100, atMost: 300 }, "ours <= 300, ours >= 100", true],
@@ -47,6 +48,23 @@ describe("the table", () => {
         "broken           -       -      -  -           -",
         "not measured: broken: no engine",
         "peer: docker run x",
+      ].join("\n"),
+    );
+  });
+
+  it("tells the figures of all peers where the row has the best of several", () => {
+    const table = formatTable([rowOf({ ...cold, peers: { docker: 200, podman: 1234.5 } })]);
+    expect(table).toContain("\ncold turn: docker 200 ms, podman 1235 ms\n");
+  });
+
+  it("can be put into a page", () => {
+    expect(formatMarkdown([rowOf(cold)])).toBe(
+      [
+        "| work | ours | peer | ratio | target | reached |",
+        "| --- | ---: | ---: | ---: | --- | --- |",
+        "| cold turn | 300 ms | 200 ms | 1.50 | - | - |",
+        "",
+        "- peer: docker run x",
       ].join("\n"),
     );
   });

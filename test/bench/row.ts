@@ -12,13 +12,15 @@ export interface Measurement {
   /** What was done, short enough for a table. */
   readonly work: string;
   /** Of both figures. */
-  readonly unit: "ms" | "s" | "MiB" | "MiB/s" | "requests" | "messages/s" | "sessions";
+  readonly unit: "ms" | "s" | "KiB" | "MiB" | "MB" | "MiB/s" | "requests" | "messages/s" | "sessions";
   /** Null when it could not be measured. */
   readonly ours: number | null;
   /** Null when it could not be measured, or where there is no peer. */
   readonly peer: number | null;
   /** The peer's full command, as one can type it. */
   readonly peerCommand?: string;
+  /** The figures of all peers by name, where the row's is the best of several. */
+  readonly peers?: Readonly<Record<string, number>>;
   readonly target?: Target;
   /** Why a figure is missing. */
   readonly failure?: string;
@@ -37,6 +39,7 @@ export interface Row {
   readonly reached: boolean | null;
   readonly unit: Measurement["unit"];
   readonly peerCommand: string | null;
+  readonly peers: Readonly<Record<string, number>> | null;
   readonly failure: string | null;
 }
 
@@ -58,23 +61,14 @@ export function rowOf(measurement: Measurement): Row {
     reached: target === undefined ? null : isReached(target, target.of === "ours" ? ours : ratio),
     unit,
     peerCommand: measurement.peerCommand ?? null,
+    peers: measurement.peers ?? null,
     failure: measurement.failure ?? null,
   };
 }
 
-/** Rows as a table, with failures and the peers' commands below. */
+/** Rows as a table for a terminal, with what does not fit into it below. */
 export function formatTable(rows: readonly Row[]): string {
-  const cells = [
-    ["work", "ours", "peer", "ratio", "target", "reached"],
-    ...rows.map((row) => [
-      row.work,
-      figure(row.ours, row.unit),
-      figure(row.peer, row.unit),
-      row.ratio === null ? "-" : row.ratio.toFixed(2),
-      row.target ?? "-",
-      row.reached === null ? "-" : row.reached ? "yes" : "NO",
-    ]),
-  ];
+  const cells = cellsOf(rows);
   const widths =
     cells[0]?.map((_, column) => Math.max(...cells.map((line) => line[column]?.length ?? 0))) ?? [];
   const table = cells.map((line) =>
@@ -85,19 +79,57 @@ export function formatTable(rows: readonly Row[]): string {
       .join("  ")
       .trimEnd(),
   );
+  return [...table, ...notesOf(rows)].join("\n");
+}
+
+/** The same for a page. */
+export function formatMarkdown(rows: readonly Row[]): string {
+  const [head = [], ...body] = cellsOf(rows);
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  const rule = head.map((_, column) => (isText(column) ? "---" : "---:"));
+  const notes = notesOf(rows).map((note) => `- ${note}`);
+  return [line(head), line(rule), ...body.map(line), "", ...notes].join("\n");
+}
+
+function cellsOf(rows: readonly Row[]): string[][] {
+  return [
+    ["work", "ours", "peer", "ratio", "target", "reached"],
+    ...rows.map((row) => [
+      row.work,
+      figure(row.ours, row.unit),
+      figure(row.peer, row.unit),
+      row.ratio === null ? "-" : row.ratio.toFixed(2),
+      row.target ?? "-",
+      row.reached === null ? "-" : row.reached ? "yes" : "NO",
+    ]),
+  ];
+}
+
+/** Failures, all peers' figures where there are several, and the commands of those that are in the table, each once. */
+function notesOf(rows: readonly Row[]): string[] {
   const failures = rows
     .filter((row) => row.failure !== null)
     .map((row) => `not measured: ${row.work}: ${row.failure}`);
+  const peers = rows
+    .filter((row) => row.peers !== null)
+    .map((row) => {
+      const figures = Object.entries(row.peers ?? {});
+      return `${row.work}: ${figures.map(([name, value]) => `${name} ${figure(value, row.unit)}`).join(", ")}`;
+    });
   const commands = new Set(rows.map((row) => row.peerCommand).filter((command) => command !== null));
-  return [...table, ...failures, ...[...commands].map((command) => `peer: ${command}`)].join("\n");
+  return [...failures, ...peers, ...[...commands].map((command) => `peer: ${command}`)];
 }
 
 function describe(target: Target): string {
   const bounds = [
-    ...(target.atMost === undefined ? [] : [`${target.of} <= ${target.atMost}`]),
-    ...(target.atLeast === undefined ? [] : [`${target.of} >= ${target.atLeast}`]),
+    ...(target.atMost === undefined ? [] : [`${target.of} <= ${rounded(target.atMost)}`]),
+    ...(target.atLeast === undefined ? [] : [`${target.of} >= ${rounded(target.atLeast)}`]),
   ];
   return bounds.join(", ");
+}
+
+function rounded(bound: number): number {
+  return Number(bound.toPrecision(3));
 }
 
 function isReached(target: Target, value: number | null): boolean {

@@ -5,6 +5,7 @@ import { LocalFleet } from "../../infra/setup/local-fleet.ts";
 import { ScratchDirectory } from "../../infra/setup/scratch-directory.ts";
 import { dockerRunCommand, timeDockerRun } from "./docker-run.ts";
 import type { Benchmark, Measurement } from "./row.ts";
+import { median } from "./turns.ts";
 
 /** Runs that are not measured, so that both sides find their files in the page cache. */
 const WARM_UP = 1;
@@ -152,10 +153,6 @@ function* phasesOf(what: string, turns: readonly TurnTimes[]): Generator<Measure
     const times = turns.flatMap(({ phases }) => phases.get(phase) ?? []);
     yield { work: `  ${what}: ${phase}`, unit: "ms", ours: median(times), peer: null };
   }
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 function required(name: "DOCKER_HOST" | "LONGSHORE_TEST_IMAGE" | "LONGSHORE_TEST_ROOTFS"): string {
