@@ -30,6 +30,17 @@ describe("operationSchema", () => {
       { ...upload, set: [{ ...file, mode: 0o755, modifiedAt: "2026-01-02T03:04:05.678Z" }] },
     ],
     ["a name that is not UTF-8", { ...upload, set: [{ ...file, path: { base64: "d29ya3NwYWNlL_8" } }] }],
+    [
+      "directories and links",
+      {
+        ...upload,
+        directories: [{ path: "workspace/empty", mode: 0o700 }],
+        links: [
+          { path: "workspace/l", target: "/etc/passwd" },
+          { path: "workspace/m", target: { base64: "_w" } },
+        ],
+      },
+    ],
     ["only removals", { ...upload, set: [] }],
     ["a rollback", rollback],
   ])("takes %s", (_what, operation) => {
@@ -54,6 +65,10 @@ describe("operationSchema", () => {
         set: [file, { ...file, path: { base64: Buffer.from(file.path).toString("base64url") } }],
       },
     ],
+    ["a file and a link in one place", { ...upload, links: [{ path: file.path, target: "x" }] }],
+    ["a link without a target", { ...upload, links: [{ path: "workspace/l", target: "" }] }],
+    ["a link's target with a NUL", { ...upload, links: [{ path: "workspace/l", target: "a\0b" }] }],
+    ["a directory that leads out", { ...upload, directories: [{ path: "../x" }] }],
     ["too many paths", { ...upload, remove: Array.from({ length: OPERATION_PATHS_MAX }, (_, i) => `f${i}`) }],
     [
       "too much text",

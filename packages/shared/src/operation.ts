@@ -6,24 +6,25 @@ export const OPERATION_PATHS_MAX = 50_000;
 /** Size of an operation in the mailbox, in bytes of JSON. */
 export const OPERATION_MAX_BYTES = 8 * 1024 ** 2;
 
-/** A path from the session directory: as text, or its bytes where they are not UTF-8. */
-const operationPathSchema = z
-  .union([
-    z.string().max(4_096),
-    z.strictObject({
-      base64: z
-        .string()
-        .max(8_192)
-        .regex(/^[\w-]+$/, { error: "base64url" }),
-    }),
-  ])
-  .superRefine((path, context) => {
-    try {
-      splitTreePath(bytesOrText(path));
-    } catch (error) {
-      context.addIssue({ code: "custom", message: (error as Error).message });
-    }
-  });
+/** Text, or its bytes where they are not UTF-8. */
+const textOrBytesSchema = z.union([
+  z.string().max(4_096),
+  z.strictObject({
+    base64: z
+      .string()
+      .max(8_192)
+      .regex(/^[\w-]+$/, { error: "base64url" }),
+  }),
+]);
+
+/** A path from the session directory. */
+const operationPathSchema = textOrBytesSchema.superRefine((path, context) => {
+  try {
+    splitTreePath(bytesOrText(path));
+  } catch (error) {
+    context.addIssue({ code: "custom", message: (error as Error).message });
+  }
+});
 export type OperationPath = z.output<typeof operationPathSchema>;
 
 const uploadSchema = z.strictObject({
@@ -40,6 +41,31 @@ const uploadSchema = z.strictObject({
       modifiedAt: z.iso.datetime({ offset: true }).optional(),
     }),
   ),
+  /** Directories that are to be there, empty or not. */
+  directories: z
+    .array(
+      z.strictObject({
+        path: operationPathSchema,
+        /** Permission bits. @default 0o755 */
+        mode: z.int().min(0).max(0o777).optional(),
+        /** @default when it is applied */
+        modifiedAt: z.iso.datetime({ offset: true }).optional(),
+      }),
+    )
+    .optional(),
+  /** Symbolic links; where they point is nobody's matter but the agent's. */
+  links: z
+    .array(
+      z.strictObject({
+        path: operationPathSchema,
+        target: textOrBytesSchema.refine((target) => isLinkTarget(operationPathBytes(target)), {
+          error: "1 to 4095 bytes without NUL",
+        }),
+        /** @default when it is applied */
+        modifiedAt: z.iso.datetime({ offset: true }).optional(),
+      }),
+    )
+    .optional(),
   /** Paths to be removed, directories with all that is in them; one that is not there is no error. */
   remove: z.array(operationPathSchema),
 });
@@ -59,12 +85,13 @@ export const operationSchema = z
   .superRefine((operation, context) => {
     if (operation.type !== "upload") return;
     const report = (message: string) => context.addIssue({ code: "custom", message });
-    const paths = [...operation.set.map(({ path }) => path), ...operation.remove];
+    const made = [...operation.set, ...(operation.directories ?? []), ...(operation.links ?? [])];
+    const paths = [...made.map(({ path }) => path), ...operation.remove];
     if (paths.length === 0) report("at least one path");
     if (paths.length > OPERATION_PATHS_MAX) report(`at most ${OPERATION_PATHS_MAX} paths`);
     if (Buffer.byteLength(JSON.stringify(operation)) > OPERATION_MAX_BYTES)
       report(`at most ${OPERATION_MAX_BYTES} bytes`);
-    const set = operation.set.map(({ path }) => operationPathBytes(path).toString("latin1"));
+    const set = made.map(({ path }) => operationPathBytes(path).toString("latin1"));
     if (new Set(set).size < set.length) report("each path once");
   });
 export type Operation = z.output<typeof operationSchema>;
@@ -85,13 +112,18 @@ export type EndedOperation = z.output<typeof endedOperationSchema>;
 /** What stays of an operation when it has ended. */
 export function summarizeOperation(operation: Operation): EndedOperation {
   if (operation.type === "rollback") return operation;
-  return { type: "upload", set: operation.set.length, remove: operation.remove.length };
+  const { set, directories = [], links = [], remove } = operation;
+  return { type: "upload", set: set.length + directories.length + links.length, remove: remove.length };
 }
 
 /** The bytes of a path. */
 export function operationPathBytes(path: OperationPath): Buffer {
   const given = bytesOrText(path);
   return typeof given === "string" ? Buffer.from(given, "utf8") : given;
+}
+
+function isLinkTarget(bytes: Buffer): boolean {
+  return bytes.length > 0 && bytes.length < 4_096 && !bytes.includes(0);
 }
 
 function bytesOrText(path: OperationPath): string | Buffer {
