@@ -71,7 +71,7 @@ export async function makeMirror(
   options: MirrorOptions,
 ): Promise<MirrorContent> {
   const { signal, quota } = options;
-  const scan = await scanTree(root, records, {
+  const scan = await scanTree(root, context.threads, records, {
     exclude: compilePatterns(options.exclude ?? []),
     quota,
     signal,

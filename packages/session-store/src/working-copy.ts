@@ -19,6 +19,7 @@ import { compilePatterns } from "./tree/exclusions.ts";
 import type { FileRecords } from "./tree/file-record.ts";
 import { scanTree } from "./tree/scan.ts";
 import type { Owner } from "./tree/write-frames.ts";
+import { findUnchanged } from "./unchanged-entries.ts";
 
 export interface RestoreOptions {
   /** Glob patterns of paths that generations never hold, and that are left alone. @default none */
@@ -241,10 +242,15 @@ export class WorkingCopy {
     { exclude = [], onProgress, signal }: RestoreOptions,
   ): Promise<void> {
     const target = await this.#tableOf(commit, signal);
-    const scan = await scanTree(this.#root, this.#records, { exclude: compilePatterns(exclude), signal });
+    const scan = await scanTree(this.#root, this.#context.threads, this.#records, {
+      exclude: compilePatterns(exclude),
+      signal,
+    });
     const set = new Map<BytePath, TableEntry>();
     const remove = new Set<BytePath>();
-    const drifted = [...scan.removed, ...scan.changed.map((entry) => entry.path)];
+    const unchanged = await findUnchanged(this.#context, this.#root, scan.changed, this.#table, signal);
+    const changed = scan.changed.filter((entry) => !unchanged.has(entry.path));
+    const drifted = [...scan.removed, ...changed.map((entry) => entry.path)];
     const difference = this.#table.differenceTo(target.table);
     for (const path of [...drifted, ...difference.removed, ...difference.set.map((entry) => entry.path)]) {
       const wanted = target.table.get(path);
@@ -253,7 +259,7 @@ export class WorkingCopy {
     }
     // What is of another type has to go before it can be made; all that the table has below it is listed already.
     // What is there and of the right type stays, a directory above all: somebody may be at work in it.
-    const there = new Map(scan.changed.map(({ path, type }) => [path, type]));
+    const there = new Map(changed.map(({ path, type }) => [path, type]));
     for (const [path, { type }] of set) {
       const found = there.get(path) ?? this.#table.get(path)?.type;
       if (found !== undefined && found !== type) remove.add(path);
@@ -263,6 +269,7 @@ export class WorkingCopy {
     const table = target.table;
     const job = { ref: this.ref, root: this.#root, commit, table, plan, owner: this.#owner, onProgress };
     const records = await restore(this.#context, job, signal);
+    for (const { path, record } of scan.changed) if (unchanged.has(path)) this.#records.set(path, record);
     for (const path of [...remove, ...scan.removed]) this.#records.delete(path);
     for (const [path, record] of records) this.#records.set(path, record);
     this.#base = commit;

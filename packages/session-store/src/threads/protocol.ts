@@ -1,3 +1,5 @@
+import type { BytePath } from "../format/byte-path.ts";
+import type { DirectoryListing } from "../tree/directory-listing.ts";
 import type { FileToPack, PackedFile, PackedFrame } from "../tree/pack-files.ts";
 import type { FrameToWrite, Owner, WrittenFiles } from "../tree/write-frames.ts";
 
@@ -17,6 +19,7 @@ export type ThreadRequest =
       readonly frames: readonly FrameToWrite[];
       readonly owner: Owner | undefined;
     }
+  | { readonly kind: "list"; readonly rootFd: number; readonly paths: readonly BytePath[] }
   /** The main thread has worked off one batch of the running `pack`. */
   | { readonly kind: "credit" }
   /** The running `pack` is not needed any more. */
@@ -26,6 +29,7 @@ export type ThreadAnswer =
   | { readonly kind: "batch"; readonly items: readonly (PackedFile | PackedFrame)[] }
   | { readonly kind: "packed" }
   | { readonly kind: "written"; readonly written: WrittenFiles }
+  | { readonly kind: "listed"; readonly listings: readonly (DirectoryListing | undefined)[] }
   | { readonly kind: "failed"; readonly error: unknown; readonly badFrame: string | undefined };
 
 /** Batches of a `pack` that are on their way or being worked off, per thread. */

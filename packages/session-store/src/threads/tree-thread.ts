@@ -1,5 +1,6 @@
 import { parentPort } from "node:worker_threads";
 import { DirectoryDescriptor } from "@longshore/shared/session-tree";
+import { listDirectories } from "../tree/directory-listing.ts";
 import { type PackedFile, type PackedFrame, packFiles } from "../tree/pack-files.ts";
 import { BadFrameError, writeFrames } from "../tree/write-frames.ts";
 import { BATCH_BYTES, BATCHES_AHEAD, type ThreadAnswer, type ThreadRequest } from "./protocol.ts";
@@ -26,6 +27,14 @@ port.on("message", (request: ThreadRequest) => {
         const root = DirectoryDescriptor.borrow(request.rootFd);
         const written = writeFrames(root, Buffer.from(request.bytes), request.frames, request.owner);
         send({ kind: "written", written }, [written.buffer]);
+      });
+    case "list":
+      return answering(() => {
+        const listings = listDirectories(DirectoryDescriptor.borrow(request.rootFd), request.paths);
+        const transferred = listings.flatMap((listing) =>
+          listing === undefined ? [] : [listing.stats.buffer],
+        );
+        send({ kind: "listed", listings }, transferred);
       });
     case "pack":
       credits = BATCHES_AHEAD;

@@ -1,4 +1,6 @@
 import { Worker } from "node:worker_threads";
+import type { BytePath } from "../format/byte-path.ts";
+import type { DirectoryListing } from "../tree/directory-listing.ts";
 import type { FileToPack, PackedFile, PackedFrame } from "../tree/pack-files.ts";
 import { BadFrameError, type FrameToWrite, type Owner, type WrittenFiles } from "../tree/write-frames.ts";
 import type { ThreadAnswer, ThreadRequest } from "./protocol.ts";
@@ -44,6 +46,18 @@ export class TreeThreads {
       for (const item of answer.items) await onItem(item);
       worker.postMessage({ kind: "credit" } satisfies ThreadRequest);
       return undefined;
+    });
+  }
+
+  /** Lists directories (`listDirectories`) in a thread. */
+  async list(
+    rootFd: number,
+    paths: readonly BytePath[],
+    signal?: AbortSignal,
+  ): Promise<readonly (DirectoryListing | undefined)[]> {
+    return await this.#job({ kind: "list", rootFd, paths }, [], signal, async (answer) => {
+      if (answer.kind !== "listed") throw unexpected(answer);
+      return answer.listings;
     });
   }
 

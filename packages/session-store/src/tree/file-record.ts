@@ -1,5 +1,6 @@
-import type { Stats } from "node:fs";
+import type { BigIntStats, Stats } from "node:fs";
 import type { BytePath } from "../format/byte-path.ts";
+import type { NameStats } from "./directory-listing.ts";
 
 /**
  * What the file system said of a path when its content was known: when it was restored, or read by a mirror. While
@@ -43,14 +44,40 @@ export function recordOf(stats: Stats, nowMs: number): FileRecord {
   };
 }
 
-/** Whether a path still is what was recorded. */
-export function matchesRecord(record: FileRecord, stats: Stats): boolean {
+/** The same of exact times, which become the same numbers as `Stats` has: seconds in ms plus the fraction in ms. */
+export function recordOfExact(stats: BigIntStats, nowMs: number): FileRecord {
+  const ctimeMs = millisecondsOf(stats.ctimeNs);
+  return {
+    mode: Number(stats.mode),
+    size: Number(stats.size),
+    mtimeMs: millisecondsOf(stats.mtimeNs),
+    ctimeMs,
+    inode: Number(stats.ino),
+    racy: ctimeMs > nowMs - TIME_STEP_MS,
+  };
+}
+
+/** A time as whole seconds, rounded down, and nanoseconds from 0 to 999,999,999. */
+export function secondsOf(nanoseconds: bigint): readonly [seconds: number, nanoseconds: number] {
+  const rest = ((nanoseconds % NS_PER_SECOND) + NS_PER_SECOND) % NS_PER_SECOND;
+  return [Number((nanoseconds - rest) / NS_PER_SECOND), Number(rest)];
+}
+
+const NS_PER_SECOND = 1_000_000_000n;
+
+function millisecondsOf(exact: bigint): number {
+  const [seconds, nanoseconds] = secondsOf(exact);
+  return seconds * 1000 + nanoseconds / 1e6;
+}
+
+/** Whether a path still is what was recorded. @param at where its numbers begin */
+export function matchesRecord(record: FileRecord, stats: NameStats, at: number): boolean {
   return (
     !record.racy &&
-    record.ctimeMs === stats.ctimeMs &&
-    record.mtimeMs === stats.mtimeMs &&
-    record.size === stats.size &&
-    record.inode === stats.ino &&
-    record.mode === stats.mode
+    record.inode === stats[at] &&
+    record.ctimeMs === stats[at + 1] &&
+    record.mtimeMs === stats[at + 2] &&
+    record.size === stats[at + 3] &&
+    record.mode === stats[at + 4]
   );
 }
