@@ -12,6 +12,9 @@ export const INBOUND_KEPT_MS = 30 * 24 * 60 * 60 * 1000;
 /** Copies of one attachment that are looked at: far more than there are when each stays for days. */
 const COPIES_MAX = 1000;
 
+/** Of a SHA-256 in hexadecimal. */
+const HASH_LENGTH = 64;
+
 /** An accepted attachment, as it can be found again. */
 export interface StoredInbound {
   readonly sha256: string;
@@ -40,6 +43,39 @@ export async function putInbound(
     await putContent(context.backend, key, content, context.random, { signal });
   }
   return { sha256, sizeBytes };
+}
+
+/**
+ * Which of some contents are kept, and will be for as long as a message that names them now may wait.
+ *
+ * However many are asked for, there are no more requests than pages of what is kept, nor than contents.
+ */
+export async function findInbound(
+  context: StoreContext,
+  ref: SessionRef,
+  hashes: Iterable<string>,
+  signal: AbortSignal | undefined,
+): Promise<Set<string>> {
+  const wanted = [...new Set(hashes)].sort();
+  const found = new Set<string>();
+  for (let at = 0; at < wanted.length; ) {
+    const first = inboundPrefix(ref, wanted[at] as string);
+    const prefix = first.slice(0, -HASH_LENGTH);
+    const listing = await context.backend.list(prefix, { startAfter: first, limit: COPIES_MAX, signal });
+    let last = "";
+    for (const { key, modifiedMs } of listing.objects) {
+      last = key.slice(prefix.length, prefix.length + HASH_LENGTH);
+      if (listing.storeTimeMs - modifiedMs < context.longestActivationMs) found.add(last);
+    }
+    if (!listing.more) break;
+    // Copies of the last one may go on in the next page; that there is a young one among the others decides.
+    const next = wanted.findIndex(
+      (hash, index) => index > at && (found.has(last) ? hash > last : hash >= last),
+    );
+    if (next === -1) break;
+    at = next;
+  }
+  return new Set(wanted.filter((hash) => found.has(hash)));
 }
 
 /** @throws ObjectNotFoundError; the stream throws CorruptObjectError at its end when the content is another */

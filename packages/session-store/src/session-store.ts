@@ -27,7 +27,7 @@ import { pathOf, textOfPath } from "./format/byte-path.ts";
 import type { Commit, CommitMeta } from "./format/commit.ts";
 import { FileTable } from "./format/file-table.ts";
 import type { FileEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
-import { openInbound, putInbound, type StoredInbound } from "./inbound.ts";
+import { findInbound, openInbound, putInbound, type StoredInbound } from "./inbound.ts";
 import { artifactKey, type DirectoryRef, directoryPrefix, type SessionRef, sessionsPrefix } from "./keys.ts";
 import { openObject, type StoredObject } from "./plain-objects.ts";
 import type { ProgressListener } from "./progress.ts";
@@ -316,6 +316,11 @@ export class SessionStore {
    */
   putInbound(ref: SessionRef, content: Content, signal?: AbortSignal): Promise<StoredInbound> {
     return putInbound(this.#context, ref, content, signal);
+  }
+
+  /** Which of some contents, by their SHA-256, are kept and stay so for as long as a message that names them may wait. */
+  findInbound(ref: SessionRef, hashes: Iterable<string>, signal?: AbortSignal): Promise<Set<string>> {
+    return findInbound(this.#context, ref, hashes, signal);
   }
 
   /** @throws ObjectNotFoundError; the stream throws CorruptObjectError at its end when the content is another */
