@@ -1,34 +1,29 @@
 import { randomBytes } from "node:crypto";
-import type { SessionUpdate } from "@agentclientprotocol/sdk";
 import type { Sandbox, SandboxRuntime, SandboxUser, SandboxUsers, Slots } from "@longshore/sandbox";
-import type { Commit, Mirror, SessionRef, SessionStore, WorkingCopy } from "@longshore/session-store";
+import type { Commit, SessionRef, SessionStore, WorkingCopy } from "@longshore/session-store";
 import {
   type AcceptedMessage,
   type AgentDefinition,
   type Clock,
-  endMessage,
   FencedError,
-  hashId,
   type Logger,
   type Metrics,
-  type Reply,
   type ReplyWake,
   type SessionState,
   type TakenLease,
-  type TurnPhase,
   type WakeQueue,
 } from "@longshore/shared";
 import { AcpAgent } from "./acp-agent.ts";
 import { readNote } from "./commit-notes.ts";
 import { CommitPoint } from "./commit-point.ts";
 import { AgentGoneError, HandedBackError, OvertakenError } from "./errors.ts";
-import { classifyFailure, type Failure, retryDelayMs } from "./failure.ts";
-import { writeAttachments } from "./inbox.ts";
+import { FailedMessages } from "./failed-messages.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
-import { collectOutbox } from "./outbox-files.ts";
-import { buildPrompt } from "./prompt.ts";
-import { ReplyText } from "./reply-text.ts";
-import { TurnEvents } from "./turn-events.ts";
+import { Operations } from "./operations.ts";
+import { PhaseTimes } from "./phase-times.ts";
+import { PublishedFiles } from "./published-files.ts";
+import { RunningSession } from "./running-session.ts";
+import { Turn } from "./turn.ts";
 
 /** How often a lingering activation reads the mailbox without being told, in ms: hints may be lost. */
 const MAILBOX_POLL_MS = 5_000;
@@ -36,8 +31,6 @@ const MAILBOX_POLL_MS = 5_000;
 const TAKEOVER_ATTEMPTS = 3;
 /** How long to leave a session alone after a failure that is nobody's in particular, in ms. */
 const TROUBLE_DELAY_MS = 2_000;
-/** For a session whose agent is not configured, so that its own policy is unknown; times in ms. */
-const DEFAULT_RETRY = { attempts: 5, backoff: 5_000, longest: 300_000 };
 
 /** What an activation needs of its worker. */
 export interface ActivationParts {
@@ -69,6 +62,7 @@ export type ActivationEnd =
 export type ActivationState =
   | "leasing"
   | "hydrating"
+  | "applying"
   | "opening"
   | "prompting"
   | "mirroring"
@@ -77,16 +71,21 @@ export type ActivationState =
   | "lingering"
   | "ending";
 
-/** The running parts, from hydration to the end. */
-interface Running {
-  readonly agent: AcpAgent;
-  readonly agentName: string;
+/** A session under its lease. */
+interface HeldSession {
+  readonly ref: SessionRef;
+  readonly keeper: LeaseKeeper;
   readonly commits: CommitPoint;
-  readonly sandbox: Sandbox;
-  readonly copy: WorkingCopy;
-  readonly slotDirectory: string;
-  readonly user: SandboxUser;
+  readonly agentName: string;
+}
+
+/** What its work needs besides: an agent that is configured. */
+interface ServedSession extends HeldSession {
   readonly definition: AgentDefinition;
+  readonly operations: Operations;
+  readonly failed: FailedMessages;
+  /** Aborted where what runs has to stop: the lease is lost, or the worker must be gone. */
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -94,22 +93,29 @@ interface Running {
  *
  * leasing     takes the lease (new epoch). Not to be had → over, to be looked at later.
  * hydrating   reads the newest commit, publishes what an earlier activation committed and did not publish
- *             (adoption), and restores the directory while the sandbox starts. A lease that its last holder
- *             did not release begins with a takeover record: from then on that one's late commit loses (I5).
+ *             (adoption). A lease that its last holder did not release begins with a takeover record: from then
+ *             on that one's late commit loses (I5). So does one whose newest commit is a checkpoint: that record
+ *             undoes the turn that it was made in. Then, unless it is applying, it restores the directory while
+ *             the sandbox starts.
+ * applying    an operation (`Operations`) at the head of the mailbox: without a sandbox where none runs yet. In
+ *             between turns an upload is written into the paused directory; a rollback ends the sandbox first,
+ *             and → hydrating under the same lease. → whatever the next message needs.
  * opening     `initialize`, and the agent's own session of last time, or a new one.
- * prompting   the head of the mailbox is the prompt (I1).
+ * prompting   the head of the mailbox is the prompt (I1): see `Turn`. A checkpoint goes through mirroring,
+ *             committing and publishing, and back to prompting.
  * mirroring   the sandbox is paused; the files of `outbox/` become artifacts; what changed is uploaded.
  * committing  one put-if-absent: the change, the messages it ends, the replies (I3, I6).
- * publishing  one fenced script: replies to the outbox, messages out of the mailbox. → prompting while
- *             messages wait, else lingering.
+ * publishing  one fenced script: replies to the outbox, messages out of the mailbox; then the files of
+ *             `publish` patterns. → the next message's state while some wait, else lingering.
  * lingering   waits for a hint, the idle time, eviction, a stop. Ends with a last mirror. Released only
- *             where nothing waits: a message that came meanwhile → prompting.
+ *             where nothing waits: a message that came meanwhile → its state.
  * ending      sandbox destroyed, slot removed; the lease released, or left to expire.
  *
  * A turn that fails ends the activation: its directory is no generation, so the retry starts from the one
- * before. It counts for the message of the turn alone: what fails between its commit and the next prompt
- * ends the activation too, and no message is to blame. A commit of which the store did not say whether it
- * stands leaves the lease unclean, so that the next activation begins with a takeover record. A lost lease
+ * before (`FailedMessages`). It counts for the message of the turn alone: what fails between its commit and the
+ * next prompt ends the activation too, and no message is to blame. An operation that can't be applied ends as a
+ * dead letter, and a live session goes on. A commit of which the store did not say whether it stands, and files
+ * that could not be published, leave the lease unclean, so that the next activation looks. A lost lease
  * (`LeaseKeeper`) ends it from every state: the sandbox is paused at once, nothing is committed, published
  * or released. The process may be killed between any two lines: before the commit the old generation and the
  * messages are there; after it the next activation publishes.
@@ -128,7 +134,7 @@ export class Activation {
   #lingeringSince: number | undefined;
   #lingerOver = false;
   #wakeUp: (() => void) | undefined;
-  #phases: Partial<Record<TurnPhase, number>> = {};
+  readonly #phases: PhaseTimes;
   /**
    * The message that a failure is about: from when it is found at the head of the mailbox until its commit
    * stands. What fails after that (publication, lingering) is no fault of it, nor of the one behind it.
@@ -143,6 +149,7 @@ export class Activation {
     this.sessionId = sessionId;
     this.#parts = parts;
     this.#log = parts.log.child({ sessionId });
+    this.#phases = new PhaseTimes(parts.clock);
   }
 
   get state(): ActivationState {
@@ -200,7 +207,7 @@ export class Activation {
     const takenAt = clock.monotonic();
     const result = await state.takeLease(this.sessionId, this.#nonce, worker, leaseMs);
     if (!result.taken) return { outcome: "later", inMs: result.forMs };
-    this.#measure("lease", takenAt);
+    this.#phases.measure("lease", takenAt);
 
     const keeper = new LeaseKeeper({
       state,
@@ -236,18 +243,22 @@ export class Activation {
   }
 
   /**
-   * Serves under the lease until it is released: again where a message came just then, and where a
-   * predecessor's late commit came in between.
+   * Serves under the lease until it is released: again where a message came just then or a rollback ended the
+   * sandbox, and where a predecessor's late commit came in between.
    */
-  async #hold(keeper: LeaseKeeper, before: TakenLease["before"]): Promise<ActivationEnd> {
+  async #hold(keeper: LeaseKeeper, leasedAfter: TakenLease["before"]): Promise<ActivationEnd> {
+    let before = leasedAfter;
     let overtaken = 0;
     for (;;) {
       try {
-        const end = await this.#serve(keeper, overtaken > 0 ? "unclean" : before);
+        const end = await this.#serve(keeper, before);
         if (end !== undefined) return end;
+        if (this.#stuck) return await this.#later(keeper, TROUBLE_DELAY_MS);
+        if (this.#commits?.hasCommitted) before = this.#commits.isClean ? "clean" : "unclean";
       } catch (error) {
         if (!(error instanceof OvertakenError) || ++overtaken === TAKEOVER_ATTEMPTS || this.#stuck)
           throw error;
+        before = "unclean";
         this.#log.warn(
           { generation: error.generation },
           "adopting what an earlier activation committed late",
@@ -258,9 +269,8 @@ export class Activation {
 
   /** Undefined where it has to begin again under the same lease. */
   async #serve(keeper: LeaseKeeper, before: TakenLease["before"]): Promise<ActivationEnd | undefined> {
-    const { state, store, clock } = this.#parts;
+    const { state } = this.#parts;
     this.#enter("hydrating");
-    const startedAt = clock.monotonic();
     const [head] = await state.readMailbox(this.sessionId, 1);
     const { tenant, agent: agentName } = head ?? (await state.inspect(this.sessionId));
     // Nothing waits and nothing is known: a wake for a session that Redis forgot.
@@ -269,54 +279,96 @@ export class Activation {
     this.#serving = head;
     const ref = { tenant, sessionId: this.sessionId };
     const definition = this.#parts.agentOf(agentName, tenant);
+    const signal = AbortSignal.any([keeper.signal, this.#stop.signal]);
+    const publishedFiles = new PublishedFiles({
+      store: this.#parts.store,
+      ref,
+      patterns: definition?.publish ?? [],
+      log: this.#log,
+      signal,
+    });
     const commits = new CommitPoint(
       { ...this.#parts, log: this.#log },
       {
         keeper,
         ref,
         publishedGeneration: this.#publishedGeneration,
-        onState: (entered) => {
-          if (entered === "publishing") this.#serving = undefined;
+        publishedFiles,
+        onState: (entered, kind) => {
+          if (entered === "publishing" && kind !== "checkpoint") this.#serving = undefined;
           this.#enter(entered);
         },
       },
     );
     this.#commits = commits;
+    const held = { ref, keeper, commits, agentName };
+    const parts = { ...this.#parts, ...held, log: this.#log, signal };
+    const failed = new FailedMessages({ ...parts, definition });
     try {
-      const newest = await store.readNewest(ref, keeper.signal);
-      // Redis came back with older data: what it says of the last holder may be older, too.
-      const older = newest !== undefined && newest.epoch >= keeper.lease.epoch;
-      await commits.adopt(newest, { forgotten: before === "unknown" });
-      const message = await commits.nextMessage(newest);
-      if (message === undefined) return await this.#releaseIdle(keeper);
+      const base = await this.#begin(held, publishedFiles, before);
+      if (base === "idle") return await this.#releaseIdle(keeper);
       if (definition === undefined) throw new AgentGoneError(agentName);
-      this.#phases.queue = Math.max(0, clock.now() - Date.parse(message.acceptedAt));
-      const takeover = older || before === "unclean" || (before === "unknown" && newest !== undefined);
-      const base = takeover
-        ? await commits.commitUnchanged(newest, "takeover", { agent: agentName })
-        : newest;
-      this.#serving = message;
-      return await this.#withSandbox(keeper, commits, ref, base, definition, agentName, startedAt);
+      const operations = new Operations({ ...parts, definition });
+      return await this.#serveFrom(base, { ...held, definition, operations, failed, signal });
     } catch (error) {
       if (error instanceof OvertakenError || error instanceof FencedError || keeper.signal.aborted)
         throw error;
-      return await this.#failed(keeper, commits, ref, agentName, definition, error);
+      return await this.#failed(keeper, failed, error);
+    }
+  }
+
+  /** Finishes what earlier activations left, and gives the generation to build on; `idle` where nothing waits. */
+  async #begin(
+    { ref, keeper, commits, agentName }: HeldSession,
+    publishedFiles: PublishedFiles,
+    before: TakenLease["before"],
+  ): Promise<Commit | undefined | "idle"> {
+    const newest = await this.#parts.store.readNewest(ref, keeper.signal);
+    const own = newest?.nonce === this.#nonce;
+    // Redis came back with older data: what it says of the last holder may be older, too.
+    const older = newest !== undefined && !own && newest.epoch >= keeper.lease.epoch;
+    await commits.adopt(newest, { forgotten: before === "unknown" });
+    await publishedFiles.begin(newest, before === "clean" && !older);
+    const message = await commits.nextMessage(newest);
+    if (message === undefined) return "idle";
+    this.#phases.measureQueue(message.acceptedAt);
+    const takeover = older || before === "unclean" || (before === "unknown" && newest !== undefined);
+    const base =
+      (takeover && !own) || newest?.partial === true
+        ? await commits.commitWhole(newest, "takeover", { agent: agentName })
+        : newest;
+    this.#serving = message;
+    return base;
+  }
+
+  /** Applies the operations at the head of the mailbox; then its messages, if any, get a sandbox. */
+  async #serveFrom(base: Commit | undefined, session: ServedSession): Promise<ActivationEnd | undefined> {
+    const { keeper, commits, operations, signal } = session;
+    let newest = base;
+    for (;;) {
+      const message = await commits.nextMessage(newest);
+      this.#serving = message;
+      if (message === undefined) return await this.#releaseIdle(keeper);
+      const { operation } = message;
+      if (operation === undefined) return await this.#withSandbox(newest, session);
+      signal.throwIfAborted();
+      this.#enter("applying");
+      newest =
+        operation.type === "upload"
+          ? await operations.upload({ base: newest }, message, operation)
+          : await operations.rollback(newest, message, operation);
+      this.#phases.clear();
     }
   }
 
   /** Makes the slot, restores the directory while the sandbox starts, serves turns, and cleans up. */
-  async #withSandbox(
-    keeper: LeaseKeeper,
-    commits: CommitPoint,
-    ref: SessionRef,
-    base: Commit | undefined,
-    definition: AgentDefinition,
-    agentName: string,
-    startedAt: number,
-  ): Promise<ActivationEnd> {
-    const { slots, store, users } = this.#parts;
+  async #withSandbox(base: Commit | undefined, session: ServedSession): Promise<ActivationEnd | undefined> {
+    const { slots, store, users, clock } = this.#parts;
+    const { ref, keeper, definition } = session;
+    const startedAt = clock.monotonic();
+    this.#enter("hydrating");
     const abort = new AbortController();
-    const signal = AbortSignal.any([keeper.signal, this.#stop.signal, abort.signal]);
+    const signal = AbortSignal.any([session.signal, abort.signal]);
     let agent: AcpAgent | undefined;
     let copy: WorkingCopy | undefined;
     try {
@@ -327,23 +379,16 @@ export class Activation {
       await slots.furnish(this.#nonce, user);
       // Over the furnished slot, in which the agent is starting up already.
       const hydrated = base === undefined ? Promise.resolve() : copy.restore(base, { signal });
-      const restored = hydrated.then(() => this.#measure("hydrate", startedAt));
+      const restored = hydrated.then(() => this.#phases.measure("hydrate", startedAt));
       const started = this.#startAgent(definition, ref, keeper, slotDirectory, user, signal).then((made) => {
-        this.#measure("sandbox", startedAt);
+        this.#phases.measure("sandbox", startedAt);
         agent = made.agent;
         return made;
       });
       // One that fails ends the other, and both are over before anything is cleaned up.
-      const [, running] = await bothOrNeither(restored, started, abort);
-      return await this.#serveTurns(keeper, ref, {
-        ...running,
-        commits,
-        agentName,
-        copy,
-        slotDirectory,
-        user,
-        definition,
-      });
+      const [, made] = await bothOrNeither(restored, started, abort);
+      const place = { copy, definition, slots, nonce: this.#nonce, slotDirectory, user };
+      return await this.#serveMessages(session, new RunningSession({ ...made, ...place }));
     } finally {
       this.#enter("ending");
       agent?.close();
@@ -391,144 +436,72 @@ export class Activation {
     return { agent, sandbox };
   }
 
-  async #serveTurns(keeper: LeaseKeeper, ref: SessionRef, running: Running): Promise<ActivationEnd> {
-    const { clock } = this.#parts;
-    const { agent, commits, sandbox, copy, definition } = running;
-    const signal = AbortSignal.any([keeper.signal, this.#stop.signal]);
+  /** Undefined where what waits needs a session without a sandbox. */
+  async #serveMessages(session: ServedSession, running: RunningSession): Promise<ActivationEnd | undefined> {
+    const { clock, mayLinger } = this.#parts;
+    const { keeper, commits, definition, signal } = session;
+    const { agent, copy } = running;
     const bornAt = clock.monotonic();
     this.#enter("opening");
     const agentSessionId = await agent.open(readNote(copy.base)?.agentSessionId, signal);
     void agent.ended.then(() => this.#wakeUp?.());
-    let paused = false;
-    const resume = async () => {
-      if (paused) await sandbox.resume();
-      paused = false;
-    };
-    let mayHaveChanged = false;
-    const mirrorTheRest = async () => {
-      await sandbox.pause();
-      paused = true;
-      await this.#lastMirror(keeper, running);
-      mayHaveChanged = false;
-    };
 
     for (;;) {
       const message = await commits.nextMessage(copy.base);
       // An agent that ended between turns did so by itself: the message is for the next activation.
       const spent = agent.hasEnded || clock.monotonic() - bornAt >= definition.longest;
       if (spent) {
-        if (mayHaveChanged) await mirrorTheRest();
-        await this.#release(keeper, { handBack: true });
-        return { outcome: "later", inMs: 0 };
+        await this.#mirrorTheRest(session, running);
+        return await this.#later(keeper, 0);
       }
       if (message !== undefined) {
         signal.throwIfAborted();
-        await resume();
-        await this.#turn(keeper, ref, running, agentSessionId, message);
-        // It leaves the sandbox paused: what is there is what was committed.
-        paused = true;
-        mayHaveChanged = false;
-        this.#phases = {};
-      } else if (this.#lingerOver || definition.linger === 0 || !this.#parts.mayLinger()) {
+        // The agent would remember another past. What it did since the last commit goes, as with its turn.
+        if (message.operation?.type === "rollback") return undefined;
+        if (message.operation === undefined) {
+          this.#serving = message;
+          await running.resume();
+          await new Turn(message, {
+            ...this.#parts,
+            ...session,
+            log: this.#log,
+            running,
+            agentSessionId,
+            phases: this.#phases,
+            onState: (entered) => this.#enter(entered),
+          }).run();
+        } else {
+          this.#serving = message;
+          this.#enter("applying");
+          await running.pause();
+          await session.operations
+            .upload({ copy }, message, message.operation)
+            .catch((error: unknown) => session.failed.buryLive(copy, message, error));
+        }
+        this.#phases.clear();
+      } else if (this.#lingerOver || definition.linger === 0 || !mayLinger()) {
+        await this.#mirrorTheRest(session, running);
         if (await this.#release(keeper, { handBack: false })) return { outcome: "released" };
       } else {
-        await resume();
-        mayHaveChanged = true;
+        await running.resume();
         if (await this.#linger(keeper, running)) continue;
-        await mirrorTheRest();
+        await this.#mirrorTheRest(session, running);
       }
     }
   }
 
-  /** One turn, from its messages to their replies in the outbox. */
-  async #turn(
-    keeper: LeaseKeeper,
-    ref: SessionRef,
-    running: Running,
-    agentSessionId: string,
-    message: AcceptedMessage,
-  ): Promise<void> {
-    const { state, store, metrics, clock } = this.#parts;
-    const { agent, agentName, commits, sandbox, copy, definition, slotDirectory, user } = running;
-    const turnId = hashId("turn", this.#nonce, message.id);
-    const log = this.#log.child({ turnId });
-    const signal = AbortSignal.any([keeper.signal, this.#stop.signal]);
-
-    this.#enter("prompting");
-    this.#serving = message;
-    this.#phases.queue ??= Math.max(0, clock.now() - Date.parse(message.acceptedAt));
-    await state.startTurn(this.sessionId, keeper.lease, [message.id], turnId);
-    await writeAttachments(store, ref, message, slotDirectory, user, signal);
-
-    const events = new TurnEvents({ state, sessionId: this.sessionId, turnId, log });
-    const text = new ReplyText(definition.limits.output);
-    const promptedAt = clock.monotonic();
-    log.info({ messageIds: [message.id], phases: this.#phases }, "prompt sent");
-    try {
-      await agent.prompt(buildPrompt([message]), {
-        onUpdate: (update) => follow(update, text, events),
-        signal,
-      });
-    } finally {
-      await events.flush(keeper.signal);
-    }
-    this.#measure("prompt", promptedAt);
-
-    this.#enter("mirroring");
-    const mirroredAt = clock.monotonic();
-    await sandbox.pause();
-    const files = await collectOutbox(store, ref, turnId, slotDirectory, {
-      limits: definition.limits,
-      owner: user,
-      signal,
-    });
-    const mirror = await this.#mirror(running, signal);
-    this.#measure("mirror", mirroredAt);
-
-    const committedAt = clock.monotonic();
-    const reply = text.read(definition.reply);
-    const silent = reply.trim() === "" && files.artifacts.length === 0 && files.refused.length === 0;
-    const commit = await commits.commit(copy, mirror, "turn", {
-      agent: agentName,
-      turnId,
-      agentSessionId,
-      ends: [endMessage(message, "answered")],
-      replies: silent ? [] : [replyTo(message, { kind: "answer", text: reply, ...files })],
-    });
-    this.#measure("commit", committedAt);
-
-    metrics.turns.inc({ agent: agentName, outcome: "answered" });
-    for (const [phase, ms] of Object.entries(this.#phases)) {
-      metrics.turnPhaseSeconds.observe({ agent: agentName, phase }, ms / 1_000);
-    }
-    log.info(
-      {
-        messageIds: [message.id],
-        generation: commit.generation,
-        phases: this.#phases,
-        refusedFiles: files.refused,
-      },
-      "turn answered",
-    );
-  }
-
-  /** With the session's directories in place, whatever the agent made of them: the next sandbox needs them. */
-  async #mirror({ copy, definition, user }: Running, signal: AbortSignal): Promise<Mirror> {
-    const { disk, files } = definition.limits;
-    await this.#parts.slots.furnish(this.#nonce, user);
-    return copy.mirror({ exclude: definition.exclude, quota: { bytes: disk, files }, signal });
-  }
-
   /** What background processes changed since the last commit is committed too. */
-  async #lastMirror(keeper: LeaseKeeper, running: Running): Promise<void> {
+  async #mirrorTheRest({ keeper, commits, agentName }: HeldSession, running: RunningSession): Promise<void> {
+    if (!running.mayHaveChanged) return;
+    await running.pause();
     this.#enter("mirroring");
-    const mirror = await this.#mirror(running, keeper.signal);
+    const mirror = await running.mirror(keeper.signal);
     if (mirror.isEmpty) return;
-    await running.commits.commit(running.copy, mirror, "linger", { agent: running.agentName });
+    await commits.commit(running.copy, mirror, "linger", { agent: agentName });
   }
 
   /** True where a message came; false where the idle time is over, the place is wanted, or the agent is gone. */
-  async #linger(keeper: LeaseKeeper, { agent, definition }: Running): Promise<boolean> {
+  async #linger(keeper: LeaseKeeper, { agent, definition }: RunningSession): Promise<boolean> {
     const { clock, state } = this.#parts;
     this.#enter("lingering");
     const since = clock.monotonic();
@@ -564,94 +537,13 @@ export class Activation {
     }
   }
 
-  /** A turn, or what comes before it, failed: retry, dead letter, or hand back. Ends the activation. */
-  async #failed(
-    keeper: LeaseKeeper,
-    commits: CommitPoint,
-    ref: SessionRef,
-    agentName: string,
-    definition: AgentDefinition | undefined,
-    error: unknown,
-  ): Promise<ActivationEnd> {
-    const { state, metrics, random } = this.#parts;
+  /** A turn, an operation, or what comes before it, failed. Ends the activation. */
+  async #failed(keeper: LeaseKeeper, failed: FailedMessages, error: unknown): Promise<ActivationEnd> {
     const message = this.#serving;
-    const handedBack = error instanceof HandedBackError;
-    if (message === undefined) {
-      // Between turns: nothing is lost, and the next activation begins from the last commit.
-      this.#log.warn({ err: error }, "the activation ended between turns");
-      await this.#release(keeper, { handBack: true });
-      return { outcome: "later", inMs: handedBack ? 0 : TROUBLE_DELAY_MS };
-    }
-    const turnId = hashId("turn", this.#nonce, message.id);
-    const failure = classifyFailure(error);
-    const attempts = (await state.readMessage(message.id))?.attempts ?? 0;
-    const counted = failure.kind === "counted";
-    this.#log.warn(
-      { turnId, messageIds: [message.id], err: error, kind: failure.kind, attempts },
-      "turn failed",
-    );
-
-    const retry = definition?.retry ?? DEFAULT_RETRY;
-    if (failure.kind === "hopeless" || (counted && attempts + 1 >= retry.attempts)) {
-      if (counted) await this.#recordFailure(keeper, message, turnId, failure, 0);
-      await this.#bury(keeper, commits, ref, agentName, message, failure);
-      await this.#release(keeper, { handBack: true });
-      return { outcome: "later", inMs: 0 };
-    }
-    const retryInMs = handedBack ? 0 : retryDelayMs(counted ? attempts : 0, retry, random);
-    await this.#recordFailure(keeper, message, turnId, failure, retryInMs);
-    metrics.turns.inc({ agent: agentName, outcome: handedBack ? "handed_back" : "failed" });
-    await this.#release(keeper, { handBack: true });
-    return { outcome: "later", inMs: retryInMs };
-  }
-
-  async #recordFailure(
-    keeper: LeaseKeeper,
-    message: AcceptedMessage,
-    turnId: string,
-    { kind, error }: Failure,
-    retryInMs: number,
-  ): Promise<void> {
-    await this.#parts.state.failTurn(this.sessionId, keeper.lease, [message.id], {
-      turnId,
-      error,
-      counted: kind === "counted",
-      retryInMs,
-    });
-  }
-
-  /**
-   * Makes a message a dead letter: a commit that changes nothing, ends it, and tells the conversation so.
-   * What waited behind it is next. One that a commit has ended already (a predecessor's, late) stays ended so.
-   */
-  async #bury(
-    keeper: LeaseKeeper,
-    commits: CommitPoint,
-    ref: SessionRef,
-    agentName: string,
-    message: AcceptedMessage,
-    { error }: Failure,
-  ): Promise<void> {
-    const { store, metrics } = this.#parts;
-    const newest = await store.readNewest(ref, keeper.signal);
-    await commits.adopt(newest);
-    if ((await commits.nextMessage(newest))?.id !== message.id) return;
-    const notice = replyTo(message, {
-      kind: "notice",
-      text: `This message could not be answered (${error.code}).`,
-      artifacts: [],
-      refused: [],
-    });
-    const commit = await commits.commitUnchanged(newest, "turn", {
-      agent: agentName,
-      ends: [endMessage(message, "dead", error)],
-      replies: [notice],
-    });
-    metrics.turns.inc({ agent: agentName, outcome: "dead" });
-    this.#log.warn(
-      { messageIds: [message.id], generation: commit.generation, code: error.code },
-      "dead letter",
-    );
+    if (message !== undefined) return await this.#later(keeper, await failed.settle(message, error));
+    // Between turns: nothing is lost, and the next activation begins from the last commit.
+    this.#log.warn({ err: error }, "the activation ended between turns");
+    return await this.#later(keeper, error instanceof HandedBackError ? 0 : TROUBLE_DELAY_MS);
   }
 
   /** True where the lease was released; false where messages wait, unless they are handed back. */
@@ -660,7 +552,7 @@ export class Activation {
     const released = await this.#parts.state.releaseLease(this.sessionId, keeper.lease, {
       generation,
       handBack,
-      clean: this.#commits?.isUnsettled !== true,
+      clean: this.#commits?.isClean !== false,
     });
     if (released) keeper.stop();
     return released;
@@ -669,6 +561,12 @@ export class Activation {
   /** Released since nothing waits; undefined where a message came just now. */
   async #releaseIdle(keeper: LeaseKeeper): Promise<ActivationEnd | undefined> {
     return (await this.#release(keeper, { handBack: false })) ? { outcome: "released" } : undefined;
+  }
+
+  /** Released for now, whatever waits. */
+  async #later(keeper: LeaseKeeper, inMs: number): Promise<ActivationEnd> {
+    await this.#release(keeper, { handBack: true });
+    return { outcome: "later", inMs };
   }
 
   get #publishedGeneration(): number {
@@ -704,10 +602,6 @@ export class Activation {
     this.#state = state;
     this.#log.debug({ state }, "activation");
   }
-
-  #measure(phase: TurnPhase, since: number): void {
-    this.#phases[phase] = this.#parts.clock.monotonic() - since;
-  }
 }
 
 /** Both results; where one fails, the other is aborted and waited for, and the first failure is thrown. */
@@ -719,34 +613,4 @@ async function bothOrNeither<A, B>(a: Promise<A>, b: Promise<B>, abort: AbortCon
     await Promise.allSettled([a, b]);
     throw error;
   }
-}
-
-function follow(update: SessionUpdate, text: ReplyText, events: TurnEvents): void {
-  if (update.sessionUpdate === "agent_message_chunk" && update.content.type === "text") {
-    text.append(update.content.text);
-    events.text(update.content.text);
-  } else if (update.sessionUpdate === "tool_call" || update.sessionUpdate === "tool_call_update") {
-    text.toolCalled();
-    events.tool(update.toolCallId, update.title ?? undefined, update.status ?? undefined);
-  }
-}
-
-function replyTo(
-  message: AcceptedMessage,
-  content: { readonly kind: Reply["kind"]; readonly text: string } & Awaited<
-    ReturnType<typeof collectOutbox>
-  >,
-): Reply {
-  const { channel, conversation, thread, id } = message;
-  return {
-    index: 0,
-    kind: content.kind,
-    channel,
-    conversation,
-    ...(thread === undefined ? {} : { thread }),
-    text: content.text,
-    artifacts: [...content.artifacts],
-    ...(content.refused.length === 0 ? {} : { refusedFiles: [...content.refused] }),
-    inReplyTo: [id],
-  };
 }

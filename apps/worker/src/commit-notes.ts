@@ -44,16 +44,21 @@ export interface NextNote {
   readonly turnId?: string;
   readonly ends?: readonly MessageEnd[];
   readonly replies?: readonly Reply[];
-  readonly agentSessionId?: string;
+  /** The agent's own session. @default the parent's; given as undefined: none */
+  readonly agentSessionId?: string | undefined;
+  readonly wholeGeneration?: number;
 }
 
 /** The note of the next commit: what it ends and says, and what is carried on from the one before. */
 export function nextNote(
   parent: CommitNote | undefined,
-  next: NextNote & { readonly undelivered: readonly PublishedReply[] },
+  next: NextNote & {
+    readonly undelivered: readonly PublishedReply[];
+    readonly publishedBy?: string | undefined;
+  },
 ): CommitNote {
   const ends = [...(next.ends ?? [])];
-  const agentSessionId = next.agentSessionId ?? parent?.agentSessionId;
+  const agentSessionId = "agentSessionId" in next ? next.agentSessionId : parent?.agentSessionId;
   return {
     agent: next.agent,
     ...(next.turnId === undefined ? {} : { turnId: next.turnId }),
@@ -62,5 +67,7 @@ export function nextNote(
     undelivered: [...next.undelivered],
     recent: [...(parent?.recent ?? []), ...ends.map(({ message }) => message.id)].slice(-RECENT_MESSAGES),
     ...(agentSessionId === undefined ? {} : { agentSessionId }),
+    ...(next.wholeGeneration === undefined ? {} : { wholeGeneration: next.wholeGeneration }),
+    ...(next.publishedBy === undefined ? {} : { publishedBy: next.publishedBy }),
   };
 }

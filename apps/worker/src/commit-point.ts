@@ -1,8 +1,11 @@
 import {
   type Commit,
+  type CommitKind,
   type CommitMeta,
   type CommitResult,
   CommitUnsettledError,
+  type FileChanges,
+  GenerationNotFoundError,
   type Mirror,
   type SessionRef,
   type SessionStore,
@@ -24,6 +27,7 @@ import {
 import { type NextNote, nextNote, publishedReplies, readNote } from "./commit-notes.ts";
 import { OvertakenError } from "./errors.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
+import type { PublishedFiles } from "./published-files.ts";
 
 /** Generations looked at for messages that Redis, restored from an older copy, believes to wait. */
 const ADOPT_GENERATIONS = 20;
@@ -57,9 +61,11 @@ export class CommitPoint {
   readonly #parts: CommitPointParts;
   readonly #keeper: LeaseKeeper;
   readonly #ref: SessionRef;
-  readonly #enter: (state: "committing" | "publishing") => void;
+  readonly #publishedFiles: PublishedFiles;
+  readonly #enter: (state: "committing" | "publishing", kind: CommitKind) => void;
   #publishedGeneration: number;
   #isUnsettled = false;
+  #hasCommitted = false;
 
   constructor(
     parts: CommitPointParts,
@@ -68,19 +74,29 @@ export class CommitPoint {
       readonly ref: SessionRef;
       /** The newest generation that Redis knows to be published. */
       readonly publishedGeneration: number;
-      readonly onState: (state: "committing" | "publishing") => void;
+      readonly publishedFiles: PublishedFiles;
+      readonly onState: (state: "committing" | "publishing", kind: CommitKind) => void;
     },
   ) {
     this.#parts = parts;
     this.#keeper = options.keeper;
     this.#ref = options.ref;
     this.#publishedGeneration = options.publishedGeneration;
+    this.#publishedFiles = options.publishedFiles;
     this.#enter = options.onState;
   }
 
-  /** True where a commit may stand that nobody has seen: the lease must not be released as clean. */
-  get isUnsettled(): boolean {
-    return this.#isUnsettled;
+  /**
+   * False where the next activation has something to find out: a commit may stand that nobody has seen, or files
+   * that it should have published are not. The lease must not be released as clean then.
+   */
+  get isClean(): boolean {
+    return !this.#isUnsettled && this.#publishedFiles.isUpToDate;
+  }
+
+  /** True once a generation of this activation stands. */
+  get hasCommitted(): boolean {
+    return this.#hasCommitted;
   }
 
   /** The newest generation that is published. */
@@ -89,14 +105,67 @@ export class CommitPoint {
   }
 
   /** Commits what a mirror found, and publishes it. */
-  commit(copy: WorkingCopy, mirror: Mirror, kind: CommitMeta["kind"], next: NextNote): Promise<Commit> {
-    return this.#put(copy.base, kind, next, (meta) => copy.commit(mirror, meta, this.#keeper.signal));
+  commit(copy: WorkingCopy, mirror: Mirror, kind: CommitKind, next: NextNote): Promise<Commit> {
+    return this.#put(copy.base, { kind }, next, (meta) => copy.commit(mirror, meta, this.#keeper.signal));
   }
 
-  /** Commits a generation with the files of the one before: a takeover record, a dead letter. */
-  commitUnchanged(base: Commit | undefined, kind: CommitMeta["kind"], next: NextNote): Promise<Commit> {
-    return this.#put(base, kind, next, (meta) =>
-      this.#parts.store.commitUnchanged(this.#ref, base, meta, this.#keeper.signal),
+  /** Commits what a mirror found inside a turn: ends nothing, and is undone if the turn does not get to its end. */
+  checkpoint(
+    copy: WorkingCopy,
+    mirror: Mirror,
+    next: NextNote & { readonly wholeGeneration: number },
+  ): Promise<Commit> {
+    const how = { kind: "checkpoint", partial: true } as const;
+    return this.#put(copy.base, how, next, (meta) => copy.commit(mirror, meta, this.#keeper.signal));
+  }
+
+  /**
+   * Commits a generation with the files of the last whole one: a takeover record, a dead letter. Where the base is a
+   * checkpoint, its turn is undone by it, and the agent continues the session of its own that it had before.
+   */
+  async commitWhole(base: Commit | undefined, kind: CommitKind, next: NextNote): Promise<Commit> {
+    const { store, log } = this.#parts;
+    const { signal } = this.#keeper;
+    const unchanged = () =>
+      this.#put(base, { kind }, next, (meta) => store.commitUnchanged(this.#ref, base, meta, signal));
+    if (base?.partial !== true) return unchanged();
+    const { wholeGeneration = 0 } = readNote(base) ?? {};
+    try {
+      const whole =
+        wholeGeneration === 0 ? undefined : await store.readCommit(this.#ref, wholeGeneration, signal);
+      log.info({ generation: base.generation, wholeGeneration }, "undoing the checkpoints of a turn");
+      return await this.#rollBack(base, whole, kind, next);
+    } catch (error) {
+      if (!(error instanceof GenerationNotFoundError)) throw error;
+      log.error({ err: error }, "what a turn began from is gone: it will be tried again from its checkpoint");
+      return unchanged();
+    }
+  }
+
+  /** Commits a generation with the files of an earlier one, and the agent's own session of that time. */
+  rollBack(base: Commit, to: Commit, next: NextNote): Promise<Commit> {
+    return this.#rollBack(base, to, "rollback", next);
+  }
+
+  /** Commits changes of files: through the working copy, which gets them too, or without one. */
+  commitFiles(
+    at: { readonly copy: WorkingCopy } | { readonly base: Commit | undefined },
+    changes: FileChanges,
+    next: NextNote,
+    signal: AbortSignal,
+  ): Promise<Commit> {
+    const base = "copy" in at ? at.copy.base : at.base;
+    return this.#put(base, { kind: "upload" }, next, (meta) =>
+      "copy" in at
+        ? at.copy.commitFiles(changes, meta, signal)
+        : this.#parts.store.commitFiles(this.#ref, base, changes, meta, signal),
+    );
+  }
+
+  /** Ends a message in a live working copy, whose files stay as they are. */
+  commitUnchanged(copy: WorkingCopy, kind: CommitKind, next: NextNote): Promise<Commit> {
+    return this.#put(copy.base, { kind }, next, (meta) =>
+      copy.commit("unchanged", meta, this.#keeper.signal),
     );
   }
 
@@ -111,7 +180,9 @@ export class CommitPoint {
   async adopt(newest: Commit | undefined, { forgotten = false } = {}): Promise<void> {
     if (newest === undefined) return;
     const { store, log, clock } = this.#parts;
-    if (newest.epoch >= this.#keeper.lease.epoch) await this.#keeper.raiseEpoch(newest.epoch + 1);
+    const { epoch, nonce } = this.#keeper.lease;
+    // Its own has its own epoch: it begins again under the same lease.
+    if (newest.nonce !== nonce && newest.epoch >= epoch) await this.#keeper.raiseEpoch(newest.epoch + 1);
     const first = Math.max(this.#publishedGeneration + 1, newest.generation - ADOPT_GENERATIONS + 1);
     for (let generation = first; generation <= newest.generation; generation++) {
       const isNewest = generation === newest.generation;
@@ -158,17 +229,18 @@ export class CommitPoint {
    */
   async #put(
     base: Commit | undefined,
-    kind: CommitMeta["kind"],
+    how: Pick<CommitMeta, "kind" | "partial">,
     next: NextNote,
     put: (meta: CommitMeta) => Promise<CommitResult>,
   ): Promise<Commit> {
     const { state, worker } = this.#parts;
-    this.#enter("committing");
+    this.#enter("committing", how.kind);
     const undelivered = await state.readOutbox(this.#ref.sessionId, UNDELIVERED_MAX);
-    const note = nextNote(readNote(base), { ...next, undelivered });
+    const publishedBy = this.#publishedFiles.hash;
+    const note = nextNote(readNote(base), { ...next, undelivered, publishedBy });
     const { epoch, nonce } = this.#keeper.lease;
     this.#keeper.assertHeld();
-    const result = await put({ epoch, nonce, worker, kind, note }).catch((error: unknown) => {
+    const result = await put({ epoch, nonce, worker, ...how, note }).catch((error: unknown) => {
       if (error instanceof CommitUnsettledError) this.#isUnsettled = true;
       throw error;
     });
@@ -178,9 +250,18 @@ export class CommitPoint {
       this.#keeper.lose(`generation ${generation} has epoch ${other}`);
       this.#keeper.signal.throwIfAborted();
     }
-    this.#enter("publishing");
+    this.#hasCommitted = true;
+    this.#enter("publishing", how.kind);
     await this.#publish(result.commit, note, publishedReplies(result.commit, note, this.#ref));
+    await this.#publishedFiles.bringUpTo(result.commit);
     return result.commit;
+  }
+
+  #rollBack(base: Commit, to: Commit | undefined, kind: CommitKind, next: NextNote): Promise<Commit> {
+    const withSession = { ...next, agentSessionId: readNote(to)?.agentSessionId };
+    return this.#put(base, { kind }, withSession, (meta) =>
+      this.#parts.store.rollback(this.#ref, base, to, meta, this.#keeper.signal),
+    );
   }
 
   async #publish(commit: Commit, note: CommitNote, replies: readonly PublishedReply[]): Promise<void> {

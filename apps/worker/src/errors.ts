@@ -83,6 +83,37 @@ export class AgentGoneError extends LongshoreError {
   }
 }
 
+/** The content of a file that was uploaded is not in the object store any more, or is another. */
+export class UploadContentError extends LongshoreError {
+  readonly path: string;
+  constructor(path: string, cause: LongshoreError) {
+    super("UPLOAD_CONTENT_LOST", `The uploaded content of ${JSON.stringify(path)}: ${cause.message}`, {
+      cause,
+    });
+    this.path = path;
+  }
+}
+
+/** The files of the generation that a session was to be rolled back to are lost or damaged. */
+export class GenerationUnreadableError extends LongshoreError {
+  readonly generation: number;
+  constructor(generation: number, cause: LongshoreError) {
+    super("GENERATION_UNREADABLE", `The files of generation ${generation} can't be read: ${cause.message}`, {
+      cause,
+    });
+    this.generation = generation;
+  }
+}
+
+/** A file was to be put where the agent's definition leaves files out of the session. */
+export class PathExcludedError extends LongshoreError {
+  readonly path: string;
+  constructor(path: string) {
+    super("PATH_EXCLUDED", `${JSON.stringify(path)} is left out of this agent's sessions`);
+    this.path = path;
+  }
+}
+
 /** Characters of what an agent said that an error repeats. */
 const REASON_SHOWN = 1_000;
 const STDERR_SHOWN = 2_000;

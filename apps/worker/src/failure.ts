@@ -67,6 +67,17 @@ export function classifyFailure(error: unknown): Failure {
   return { kind: "counted", error: described };
 }
 
+/**
+ * What a failed operation means for its message. The same files and the same generation fail the same way each time,
+ * so what says why it can't be is not tried again.
+ */
+export function classifyOperationFailure(error: unknown): Failure {
+  const failure = classifyFailure(error);
+  return failure.kind === "counted" && error instanceof LongshoreError
+    ? { ...failure, kind: "hopeless" }
+    : failure;
+}
+
 export interface Backoff {
   /** Wait before the first retry, in ms. */
   readonly backoff: number;

@@ -31,5 +31,5 @@ export type {
   SandboxUser,
 } from "./sandbox.ts";
 export { SandboxUsers, type SandboxUsersOptions } from "./sandbox-users.ts";
-export { Slots } from "./slots.ts";
+export { SESSION_DIRECTORIES, Slots } from "./slots.ts";
 export { WorkerPresence } from "./worker-presence.ts";

@@ -6,7 +6,8 @@ import { PASSABLE_MODE, slotsDirectory } from "./run-directory.ts";
 import type { SandboxUser } from "./sandbox.ts";
 import { isSafeName } from "./validate-spec.ts";
 
-const SESSION_DIRECTORIES = ["workspace", "home", "inbox", "outbox"];
+/** What every session directory has: the places of its agent and of its messages. */
+export const SESSION_DIRECTORIES: readonly string[] = ["workspace", "home", "inbox", "outbox"];
 const PRIVATE_MODE = 0o700;
 const REMOVING = ".removing-";
 

@@ -59,6 +59,7 @@ export {
   SessionStore,
   type SessionStoreOptions,
 } from "./session-store.ts";
+export { compilePatterns, type PathPredicate } from "./tree/exclusions.ts";
 export type { LeftOut, Quota } from "./tree/scan.ts";
 export type { Owner } from "./tree/write-frames.ts";
 export type { RestoreOptions, WorkingCopy } from "./working-copy.ts";

@@ -75,6 +75,10 @@ export const commitNoteSchema = z.strictObject({
   /** The messages that this commit ends. */
   ends: z.array(messageEndSchema),
   replies: z.array(replySchema),
+  /** Where a session that was forked is talked to, until its own messages say so. */
+  origin: z
+    .strictObject({ channel: z.string(), conversation: z.string(), thread: z.string().optional() })
+    .optional(),
   /** Replies of earlier commits that were not recorded as delivered when this one was made. */
   undelivered: z.array(publishedReplySchema),
   /** Ids of the messages ended last, newest last, those of `ends` included. */
@@ -83,7 +87,7 @@ export const commitNoteSchema = z.strictObject({
   agentSessionId: z.string().optional(),
   /** In a checkpoint: the generation that its turn began from, and is tried again from; 0: the empty directory. */
   wholeGeneration: z.int().nonnegative().optional(),
-  /** What the plain objects of `publish` patterns were brought up to, and a hash of those patterns. */
-  published: z.strictObject({ generation: z.int().positive(), patterns: z.string() }).optional(),
+  /** Of the `publish` patterns by which its files were to be published after it: a hash. */
+  publishedBy: z.string().optional(),
 });
 export type CommitNote = z.output<typeof commitNoteSchema>;

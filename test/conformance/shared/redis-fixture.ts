@@ -7,6 +7,7 @@ import {
   connectRedis,
   deriveMessageId,
   deriveSessionId,
+  endMessage,
   type Lease,
   type MessageEnd,
   type PublishedReply,
@@ -83,11 +84,8 @@ export class SessionFixture {
   }
 
   end(senderId: string, outcome: MessageEnd["outcome"] = "answered"): MessageEnd {
-    return {
-      message: this.message(senderId),
-      outcome,
-      ...(outcome === "dead" ? { error: { code: "AGENT_CRASHED", message: "it crashed" } } : {}),
-    };
+    const error = outcome === "dead" ? { code: "AGENT_CRASHED", message: "it crashed" } : undefined;
+    return endMessage(this.message(senderId), outcome, error);
   }
 
   reply(generation: number, index = 0): PublishedReply {
