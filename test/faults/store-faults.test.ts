@@ -24,25 +24,33 @@ describe("an object store that fails", () => {
     await proxy[Symbol.asyncDispose]();
   });
 
-  it.each<Fault>(["slow-down", "conflict", "reset", "lost-answer", "hang", "hang-after", "skewed"])(
-    "%s of the commit's put: the commit takes place exactly once",
-    async (fault) => {
-      using copy = await test.store.hydrate(REF, undefined, here);
-      writeFileSync(join(here, "f"), "one");
-      const mirror = await copy.mirror();
-      proxy.failNext(2, fault, (method, path) => method === "PUT" && isLog(path));
-      const result = await copy.commit(mirror, meta());
-      expect(proxy.faults).toBeGreaterThan(0);
-      expect(result).toMatchObject({ outcome: "committed", commit: { generation: 1 } });
-      const commits = await test.store.listCommits(REF);
-      expect(commits.map((commit) => commit.id)).toEqual([result.commit.id]);
-      // The working copy knows that it won: the next turn goes on from there.
-      writeFileSync(join(here, "f"), "two");
-      expect(await copy.commit(await copy.mirror(), meta())).toMatchObject({
-        commit: { generation: 2, parent: 1 },
-      });
-    },
-  );
+  it.each<Fault>([
+    "slow-down",
+    "conflict",
+    "reset",
+    "reset-midway",
+    "lost-answer",
+    "hang",
+    "hang-after",
+    "repeat",
+    "skewed",
+    "expired",
+  ])("%s of the commit's put: the commit takes place exactly once", async (fault) => {
+    using copy = await test.store.hydrate(REF, undefined, here);
+    writeFileSync(join(here, "f"), "one");
+    const mirror = await copy.mirror();
+    proxy.failNext(2, fault, (method, path) => method === "PUT" && isLog(path));
+    const result = await copy.commit(mirror, meta());
+    expect(proxy.faults).toBeGreaterThan(0);
+    expect(result).toMatchObject({ outcome: "committed", commit: { generation: 1 } });
+    const commits = await test.store.listCommits(REF);
+    expect(commits.map((commit) => commit.id)).toEqual([result.commit.id]);
+    // The working copy knows that it won: the next turn goes on from there.
+    writeFileSync(join(here, "f"), "two");
+    expect(await copy.commit(await copy.mirror(), meta())).toMatchObject({
+      commit: { generation: 2, parent: 1 },
+    });
+  });
 
   it.each<Fault>(["lost-answer", "hang-after"])(
     "%s of the commit's put while another writer was faster: told whose generation it is",
@@ -88,20 +96,27 @@ describe("an object store that fails", () => {
     expect(await copy.commit("unchanged", meta())).toMatchObject({ outcome: "committed" });
   });
 
-  it.each<Fault>(["slow-down", "reset", "lost-answer", "hang-after", "skewed"])(
-    "%s of packs, tables and reads: tried again until it works",
-    async (fault) => {
-      using copy = await test.store.hydrate(REF, undefined, here);
-      for (let file = 0; file < 600; file++) writeFileSync(join(here, `f${file}`), randomBytes(200));
-      let count = 0;
-      proxy.rule = () => (count++ % 3 === 0 ? fault : undefined);
-      await copy.commit(await copy.mirror(), meta());
-      const elsewhere = test.directory();
-      using _ = await test.store.hydrate(REF, await test.store.readNewest(REF), elsewhere);
-      expect(fingerprint(elsewhere)).toEqual(fingerprint(here));
-      expect(proxy.faults).toBeGreaterThan(2);
-    },
-  );
+  it.each<Fault>([
+    "slow-down",
+    "reset",
+    "reset-midway",
+    "lost-answer",
+    "hang-after",
+    "drip",
+    "repeat",
+    "skewed",
+    "expired",
+  ])("%s of packs, tables and reads: tried again until it works", async (fault) => {
+    using copy = await test.store.hydrate(REF, undefined, here);
+    for (let file = 0; file < 600; file++) writeFileSync(join(here, `f${file}`), randomBytes(200));
+    let count = 0;
+    proxy.rule = () => (count++ % 3 === 0 ? fault : undefined);
+    await copy.commit(await copy.mirror(), meta());
+    const elsewhere = test.directory();
+    using _ = await test.store.hydrate(REF, await test.store.readNewest(REF), elsewhere);
+    expect(fingerprint(elsewhere)).toEqual(fingerprint(here));
+    expect(proxy.faults).toBeGreaterThan(2);
+  });
 
   it("truncate of reads: read again, never taken for the whole", async () => {
     using copy = await test.store.hydrate(REF, undefined, here);
@@ -113,6 +128,14 @@ describe("an object store that fails", () => {
     using _ = await test.store.hydrate(REF, await test.store.readNewest(REF), elsewhere);
     expect(readFileSync(join(elsewhere, "f")).equals(readFileSync(join(here, "f")))).toBe(true);
     expect(proxy.faults).toBeGreaterThan(1);
+  });
+
+  it("truncate of lists: never taken for a session without generations", async () => {
+    using copy = await test.store.hydrate(REF, undefined, here);
+    for (let epoch = 1; epoch <= 3; epoch++) await copy.commit("unchanged", meta({ epoch }));
+    proxy.failNext(3, "truncate", (method, path) => method === "GET" && path === "/store-tests/");
+    expect(await test.store.readNewest(REF)).toMatchObject({ generation: 3 });
+    expect(proxy.faults).toBe(3);
   });
 
   it.each([

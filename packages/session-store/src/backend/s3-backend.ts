@@ -71,6 +71,8 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const SILENT = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
 const LIST_LIMIT = 1000;
+/** Pages in a row that may hold nothing and say that there is more. */
+const EMPTY_PAGES_MAX = 100;
 const DELETE_LIMIT = 1000;
 
 /**
@@ -191,15 +193,43 @@ export class S3Backend implements Backend {
     });
   }
 
-  list(prefix: string, options: ListOptions = {}): Promise<Listing> {
+  async list(prefix: string, options: ListOptions = {}): Promise<Listing> {
+    const limit = Math.min(options.limit ?? LIST_LIMIT, LIST_LIMIT);
+    let listing = await this.#listPage(prefix, limit, options, undefined);
+    // A server may give less than was asked for, even nothing, and say that there is more: nothing would be no session.
+    let emptyPages = 0;
+    while (listing.token !== undefined) {
+      const found = listing.objects.length + listing.groups.length;
+      if (found >= limit) break;
+      const next = await this.#listPage(prefix, limit - found, options, listing.token);
+      const isEmpty = next.objects.length + next.groups.length === 0;
+      emptyPages = isEmpty ? emptyPages + 1 : 0;
+      if (emptyPages === EMPTY_PAGES_MAX) {
+        throw new StoreRequestRefusedError("list", prefix, new Error(`${emptyPages} pages hold nothing`));
+      }
+      const { storeTimeMs } = listing;
+      const objects = [...listing.objects, ...next.objects];
+      listing = { ...next, objects, groups: [...listing.groups, ...next.groups], storeTimeMs };
+    }
+    const { objects, groups, more, storeTimeMs } = listing;
+    return { objects, groups, more, storeTimeMs };
+  }
+
+  #listPage(
+    prefix: string,
+    limit: number,
+    options: ListOptions,
+    token: string | undefined,
+  ): Promise<Listing & { readonly token: string | undefined }> {
     return this.#retried("list", prefix, 0, options.signal, async (signal) => {
       const answer = await this.#client.send(
         new ListObjectsV2Command({
           Bucket: this.#bucket,
           Prefix: this.#prefix + prefix,
-          MaxKeys: Math.min(options.limit ?? LIST_LIMIT, LIST_LIMIT),
+          MaxKeys: limit,
           ...(options.startAfter === undefined ? {} : { StartAfter: this.#prefix + options.startAfter }),
           ...(options.grouped === true ? { Delimiter: "/" } : {}),
+          ...(token === undefined ? {} : { ContinuationToken: token }),
         }),
         { abortSignal: signal },
       );
@@ -212,6 +242,7 @@ export class S3Backend implements Backend {
         groups: (answer.CommonPrefixes ?? []).map((group) => (group.Prefix ?? "").slice(this.#prefix.length)),
         more: answer.IsTruncated ?? false,
         storeTimeMs: storeTimeOf(answer.$metadata),
+        token: answer.IsTruncated === true ? answer.NextContinuationToken : undefined,
       };
     });
   }
@@ -322,6 +353,14 @@ export class S3Backend implements Backend {
     );
   }
 
+  /**
+   * Has the credentials read again before they say that they expire: some say nothing, and are replaced in a file. Where
+   * that fails the request's own error says more than why.
+   */
+  async #renewCredentials(): Promise<void> {
+    await this.#client.config.credentials({ forceRefresh: true }).catch(ignore);
+  }
+
   /** Sends one request under a deadline, tells the observer, and gives errors the class a caller can act on. */
   async #once<T>(
     operation: BackendOperation,
@@ -343,6 +382,7 @@ export class S3Backend implements Backend {
       signal?.throwIfAborted();
       // Fewer bytes than were announced were sent, so the put did not take place.
       if (error instanceof ContentFailedError) throw error.cause;
+      if (isCalled(error, "ExpiredToken")) await this.#renewCredentials();
       if (error instanceof StoreRequestRefusedError || error instanceof CorruptObjectError) throw error;
       switch (outcome) {
         case "not_found":
@@ -404,6 +444,10 @@ function outcomeOf(error: unknown): RequestOutcome {
     return "refused";
   }
   return "retryable";
+}
+
+function isCalled(error: unknown, name: string): boolean {
+  return error instanceof Error && error.name === name;
 }
 
 function statusOf(error: unknown): number | undefined {
