@@ -2,7 +2,6 @@ import { randomBytes } from "node:crypto";
 import {
   AmbiguousPutError,
   CommitUnsettledError,
-  CorruptObjectError,
   GenerationNotFoundError,
   ObjectNotFoundError,
   StoreUnavailableError,
@@ -116,7 +115,7 @@ export async function publishCommit(
       signal,
     );
   } catch (error) {
-    if (!sent || error instanceof CorruptObjectError) throw error;
+    if (!sent) throw error;
     throw new CommitUnsettledError(commit.generation, commit.id, error);
   }
 }
