@@ -1,8 +1,7 @@
 import type { ByteRange } from "./backend/backend.ts";
-import { CorruptObjectError } from "./errors.ts";
 import type { Commit } from "./format/commit.ts";
 import type { Chunk, FileEntry, Frame } from "./format/table-entry.ts";
-import { planRanges, readRange } from "./frame-ranges.ts";
+import { planRanges, useRange } from "./frame-ranges.ts";
 import { type DirectoryRef, sourceKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
 import { BadFrameError, checkChunk, unpackFrame } from "./tree/write-frames.ts";
@@ -38,71 +37,68 @@ export async function* readFileContent(
   }
   for (let at = 0; at < wanted.length; at += CHUNKS_AHEAD) {
     const group = wanted.slice(at, at + CHUNKS_AHEAD);
-    const plain = await readFrames(
-      context,
-      ref,
-      commit,
-      new Set(group.map(({ chunk }) => chunk.frame)),
-      signal,
-    );
+    const chunks = group.map(({ chunk }) => chunk);
+    const frames = await readFrames(context, ref, commit, chunks, signal);
     for (const { chunk, position: first } of group) {
-      const content = (plain.get(chunk.frame) ?? EMPTY).subarray(chunk.offset, chunk.offset + chunk.length);
-      verifying(ref, chunk.frame, () => checkChunk(content, chunk.hash));
+      const content = contentOf(chunk, frameOf(frames, chunk.frame));
       yield content.subarray(Math.max(0, range.start - first), Math.min(chunk.length, range.end - first));
     }
   }
 }
-
-const EMPTY = Buffer.alloc(0);
 
 /** A chunk of a frame that small files share: mostly the next file that is asked for lies in the same one. */
 async function readSharedChunk(
   context: StoreContext,
   ref: DirectoryRef,
   commit: Commit,
-  { frame, offset, length, hash }: Chunk,
+  chunk: Chunk,
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
+  const { frame } = chunk;
   const name = `${sourceKey(ref, frame.source)} ${frame.offset} ${frame.length} ${frame.plainLength}`;
-  const read = async () =>
-    (await readFrames(context, ref, commit, new Set([frame]), undefined)).get(frame) ?? EMPTY;
-  const content = (await context.sharedFrames.get(name, read, signal)).subarray(offset, offset + length);
+  const read = async () => frameOf(await readFrames(context, ref, commit, [chunk], undefined), frame);
+  const content = contentOf(chunk, await context.sharedFrames.get(name, read, signal));
   try {
-    verifying(ref, frame, () => checkChunk(content, hash));
+    checkChunk(content, chunk.hash);
+    return content;
   } catch (error) {
+    if (!(error instanceof BadFrameError)) throw error;
+    // Only the chunk that it was read for was verified then.
     context.sharedFrames.drop(name);
-    throw error;
+    return contentOf(chunk, await read());
   }
-  return content;
 }
 
+/** Reads the frames of some chunks, and verifies these chunks. @throws CorruptObjectError */
 async function readFrames(
   context: StoreContext,
   ref: DirectoryRef,
   commit: Commit,
-  frames: ReadonlySet<Frame>,
+  chunks: readonly Chunk[],
   signal: AbortSignal | undefined,
 ): Promise<Map<Frame, Buffer>> {
   const plain = new Map<Frame, Buffer>();
-  for (const range of planRanges(frames)) {
-    const bytes = await readRange(context, ref, commit, range, signal);
-    for (const frame of range.frames) {
-      const start = frame.offset - range.start;
-      const packed = bytes.subarray(start, start + frame.length);
-      plain.set(
-        frame,
-        verifying(ref, frame, () => unpackFrame(packed, frame.plainLength)),
-      );
-    }
+  for (const range of planRanges(new Set(chunks.map((chunk) => chunk.frame)))) {
+    await useRange(context, ref, commit, range, signal, (bytes) => {
+      for (const frame of range.frames) {
+        const start = frame.offset - range.start;
+        plain.set(frame, unpackFrame(bytes.subarray(start, start + frame.length), frame.plainLength));
+      }
+      for (const chunk of chunks) {
+        if (range.frames.includes(chunk.frame))
+          checkChunk(contentOf(chunk, frameOf(plain, chunk.frame)), chunk.hash);
+      }
+    });
   }
   return plain;
 }
 
-function verifying<T>(ref: DirectoryRef, frame: Frame, check: () => T): T {
-  try {
-    return check();
-  } catch (error) {
-    if (!(error instanceof BadFrameError)) throw error;
-    throw new CorruptObjectError(sourceKey(ref, frame.source), error.message, error);
-  }
+function frameOf(frames: ReadonlyMap<Frame, Buffer>, frame: Frame): Buffer {
+  const plain = frames.get(frame);
+  if (plain === undefined) throw new Error("a frame was not read");
+  return plain;
+}
+
+function contentOf(chunk: Chunk, plain: Buffer): Buffer {
+  return plain.subarray(chunk.offset, chunk.offset + chunk.length);
 }

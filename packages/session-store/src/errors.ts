@@ -213,6 +213,19 @@ export class BadStoreNameError extends LongshoreError {
   }
 }
 
+/** A chunk cache's directory can't be trusted (`CACHE_UNTRUSTED`): somebody else could change what is in it. */
+export class UntrustedCacheError extends LongshoreError {
+  readonly directory: string;
+
+  constructor(directory: string, why: string) {
+    super(
+      "CACHE_UNTRUSTED",
+      `${JSON.stringify(directory)} can't be a chunk cache: ${why}; it has to be a directory of this process' user with mode 0700`,
+    );
+    this.directory = directory;
+  }
+}
+
 /** The object store's address can't be used (`BAD_STORE_URL`). */
 export class BadStoreUrlError extends LongshoreError {
   constructor(url: string, why: string) {

@@ -1,9 +1,11 @@
+import { ChunkCache } from "./cache/chunk-cache.ts";
 import { readCommit } from "./commit-log.ts";
 import { CorruptObjectError } from "./errors.ts";
 import type { Commit } from "./format/commit.ts";
 import { type Frame, type FrameSource, sourceName } from "./format/table-entry.ts";
 import { type DirectoryRef, ownerOfSource, sourceKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
+import { BadFrameError } from "./tree/write-frames.ts";
 
 /** Frames with less between them than this are read at once, gap included: cheaper than another request. */
 const GAP_BYTES = 64 * 1024;
@@ -51,8 +53,99 @@ export function planRanges(frames: Iterable<Frame>): FrameRange[] {
   return ranges;
 }
 
-/** Reads a range. @param commit the record at hand, whose own inline part need not be read again */
-export async function readRange(
+/**
+ * Gives the bytes of a range to whoever unpacks and verifies them. They come from the host's chunk cache as far as they are
+ * there; where what came from there proves to be wrong it is removed, and all is fetched anew.
+ *
+ * @param commit the record at hand, whose own inline part need not be read again
+ * @param use throws BadFrameError for bytes that are not those of the frames, and may then be called a second time; its
+ *   memory is its own
+ * @throws CorruptObjectError when the store has other bytes than the table says
+ */
+export async function useRange<T>(
+  context: StoreContext,
+  ref: DirectoryRef,
+  commit: Commit | undefined,
+  range: FrameRange,
+  signal: AbortSignal | undefined,
+  use: (bytes: Buffer) => T | Promise<T>,
+): Promise<T> {
+  const key = sourceKey(ref, range.source);
+  const cache = range.source.kind === "pack" ? context.cache : undefined;
+  const names = range.frames.map((frame) => frameName(context, key, frame));
+  if (cache !== undefined) {
+    const bytes = await readCached(context, cache, key, range, names, signal);
+    try {
+      if (bytes !== undefined) return await use(bytes);
+    } catch (error) {
+      if (!(error instanceof BadFrameError)) throw error;
+      cache.drop(names);
+    }
+  }
+  const bytes = await readRange(context, ref, commit, range, signal);
+  if (cache !== undefined) keep(cache, bytes, range, range.frames, names);
+  try {
+    return await use(bytes);
+  } catch (error) {
+    if (!(error instanceof BadFrameError)) throw error;
+    cache?.drop(names);
+    throw new CorruptObjectError(key, error.message, error);
+  }
+}
+
+/** The name of a frame of a pack in a chunk cache. */
+export function frameName(context: StoreContext, key: string, frame: Frame): string {
+  return ChunkCache.nameOf(context.backend.url, key, frame.offset, frame.length);
+}
+
+/** A range of which at least a part is in the cache, the rest of it fetched; undefined where nothing is. */
+async function readCached(
+  context: StoreContext,
+  cache: ChunkCache,
+  key: string,
+  range: FrameRange,
+  names: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<Buffer | undefined> {
+  if (!range.frames.some((frame, at) => cache.has(names[at] ?? "", frame.length))) return undefined;
+  // Not out of Node's pool: its memory is handed to a thread as it is.
+  const bytes = Buffer.allocUnsafeSlow(range.end - range.start);
+  const missing: Frame[] = [];
+  await Promise.all(
+    range.frames.map(async (frame, at) => {
+      const start = frame.offset - range.start;
+      const into = bytes.subarray(start, start + frame.length);
+      if (!(await cache.readInto(names[at] ?? "", into))) missing.push(frame);
+    }),
+  );
+  await Promise.all(
+    planRanges(missing).map(async (part) => {
+      const { start, end } = part;
+      const fetched = await context.backend.get(key, { range: { start, end }, signal });
+      fetched.copy(bytes, start - range.start);
+      const partNames = part.frames.map((frame) => frameName(context, key, frame));
+      keep(cache, fetched, part, part.frames, partNames);
+    }),
+  );
+  return bytes;
+}
+
+/** Hands fetched frames to the cache: copies, because the memory is about to be another thread's. */
+function keep(
+  cache: ChunkCache,
+  bytes: Buffer,
+  { start }: FrameRange,
+  frames: readonly Frame[],
+  names: readonly string[],
+): void {
+  for (const [at, frame] of frames.entries()) {
+    const offset = frame.offset - start;
+    cache.missed(frame.length);
+    cache.put(names[at] ?? "", Buffer.from(bytes.subarray(offset, offset + frame.length)));
+  }
+}
+
+async function readRange(
   context: StoreContext,
   ref: DirectoryRef,
   commit: Commit | undefined,

@@ -12,6 +12,7 @@ export type {
   RequestOutcome,
 } from "./backend/backend.ts";
 export { type BackendOptions, openBackend } from "./backend/open-backend.ts";
+export type { CacheEvent, ChunkCacheOptions } from "./cache/chunk-cache.ts";
 export type { CommitResult } from "./commit-log.ts";
 export {
   AmbiguousPutError,
@@ -32,6 +33,7 @@ export {
   StoreNotConditionalError,
   StoreRequestRefusedError,
   StoreUnavailableError,
+  UntrustedCacheError,
   WorkingCopyUnusableError,
 } from "./errors.ts";
 export type { DirectoryChange, FileChange, FileChanges, LinkChange, TreeChange } from "./file-changes.ts";

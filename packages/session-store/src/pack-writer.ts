@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { putContent } from "./backend/put-content.ts";
 import { INLINE_BYTES, PACK_BYTES, PACK_ID_BYTES } from "./format/limits.ts";
 import type { Frame, FrameSource } from "./format/table-entry.ts";
+import { frameName } from "./frame-ranges.ts";
 import { type DirectoryRef, packKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
 import type { PackedFrame } from "./tree/pack-files.ts";
@@ -49,12 +50,13 @@ export class PackWriter {
   /**
    * Waits until all is stored.
    *
-   * @param generation of the commit that is to be made, for what becomes part of its record
+   * @param generation of the commit that is to be made, for what becomes part of its record; without it, nothing does
    * @returns that part
    */
-  async finish(generation: number): Promise<Buffer> {
+  async finish(generation?: number): Promise<Buffer> {
     let inline: Buffer = Buffer.alloc(0);
-    if (this.#packs === 0 && this.#bytes <= INLINE_BYTES) inline = this.#place({ kind: "log", generation });
+    if (generation !== undefined && this.#packs === 0 && this.#bytes <= INLINE_BYTES)
+      inline = this.#place({ kind: "log", generation });
     else if (this.#frames.length > 0) this.#flush();
     while (this.#uploads.size > 0) await this.#oneUploaded();
     if (this.#failure !== undefined) throw this.#failure;
@@ -72,23 +74,24 @@ export class PackWriter {
   }
 
   #flush(): void {
-    const content = Buffer.concat(
-      this.#frames.map((frame) => frame.packed.packed),
-      this.#bytes,
-    );
     // Not a hash of it: the same bytes may lie in a pack of somebody's that is about to be collected.
     const id = randomBytes(PACK_ID_BYTES).toString("hex");
-    this.#place({ kind: "pack", id });
+    const slots = this.#frames.map((frame) => frame.slot);
+    const content = this.#place({ kind: "pack", id });
     this.#packs++;
-    const upload = this.#upload(id, content).finally(() => this.#uploads.delete(upload));
+    const upload = this.#upload(id, content, slots).finally(() => this.#uploads.delete(upload));
     this.#uploads.add(upload);
   }
 
-  async #upload(id: string, content: Buffer): Promise<void> {
+  async #upload(id: string, content: Buffer, slots: readonly FrameSlot[]): Promise<void> {
+    const key = packKey(this.#ref, id);
     try {
-      await putContent(this.#context.backend, packKey(this.#ref, id), content, this.#context.random, {
-        signal: this.#signal,
-      });
+      await putContent(this.#context.backend, key, content, this.#context.random, { signal: this.#signal });
+      for (const { frame } of slots) {
+        if (frame === undefined) continue;
+        const packed = content.subarray(frame.offset, frame.offset + frame.length);
+        this.#context.cache?.put(frameName(this.#context, key, frame), packed);
+      }
     } catch (error) {
       this.#failure ??= error;
     }

@@ -15,20 +15,18 @@ import {
 } from "node:fs";
 import { type DirectoryDescriptor, errnoOf, removeTree } from "@longshore/shared";
 import { forEachBounded } from "./bounded.ts";
-import { CorruptObjectError } from "./errors.ts";
 import { type BytePath, bytesOfPath, nameOfPath, parentOfPath } from "./format/byte-path.ts";
 import type { Commit } from "./format/commit.ts";
 import type { FileTable } from "./format/file-table.ts";
 import type { Chunk, DirectoryEntry, FileEntry, Frame, LinkEntry, TableEntry } from "./format/table-entry.ts";
-import { type FrameRange, planRanges, readRange } from "./frame-ranges.ts";
-import { type DirectoryRef, sourceKey } from "./keys.ts";
+import { type FrameRange, planRanges, useRange } from "./frame-ranges.ts";
+import type { DirectoryRef } from "./keys.ts";
 import { type ProgressListener, ProgressMeter } from "./progress.ts";
 import type { StoreContext } from "./store-context.ts";
 import { DirectoryCache } from "./tree/directory-cache.ts";
 import { type FileRecord, type FileRecords, recordOf, TIME_STEP_MS } from "./tree/file-record.ts";
 import { Slices } from "./tree/slices.ts";
 import {
-  BadFrameError,
   createFile,
   type FileToWrite,
   type FrameToWrite,
@@ -198,11 +196,10 @@ class Restore {
     const small = files.length <= SMALL_FILES && bytes <= SMALL_BYTES;
     if (empty.length > 0) {
       const nothing: FrameToWrite = { start: 0, length: 0, plainLength: 0, chunks: [emptyChunk(empty)] };
-      await this.#write(Buffer.alloc(0), [nothing], empty.length <= SMALL_FILES, undefined);
+      await this.#write(Buffer.alloc(0), [nothing], empty.length <= SMALL_FILES);
     }
     await forEachBounded(planRanges(frames.keys()), RANGES_MAX, async (range) => {
-      const content = await readRange(this.#context, this.#job.ref, this.#job.commit, range, this.#signal);
-      await this.#write(content, framesToWrite(range, frames), small, range);
+      await this.#writeRange(range, frames, small);
     });
   }
 
@@ -218,8 +215,7 @@ class Restore {
         position += chunk.length;
       }
       await forEachBounded(planRanges(frames.keys()), RANGES_MAX / LARGE_FILES_MAX, async (range) => {
-        const content = await readRange(this.#context, this.#job.ref, this.#job.commit, range, this.#signal);
-        await this.#write(content, framesToWrite(range, frames), false, range);
+        await this.#writeRange(range, frames, false);
       });
       finishFile(fd, file, this.#job.owner);
       this.#records.set(entry.path, recordOf(fstatSync(fd), 0));
@@ -228,27 +224,19 @@ class Restore {
     }
   }
 
-  async #write(
-    content: Buffer,
-    frames: readonly FrameToWrite[],
-    here: boolean,
-    range: FrameRange | undefined,
-  ): Promise<void> {
-    let written: WrittenFiles;
-    try {
-      written = here
-        ? writeFrames(this.#root, content, frames, this.#job.owner)
-        : await this.#context.threads.write(
-            this.#root.fd,
-            ownMemory(content),
-            frames,
-            this.#job.owner,
-            this.#signal,
-          );
-    } catch (error) {
-      if (!(error instanceof BadFrameError) || range === undefined) throw error;
-      throw new CorruptObjectError(sourceKey(this.#job.ref, range.source), error.message, error);
-    }
+  #writeRange(range: FrameRange, wanted: WantedChunks, here: boolean): Promise<void> {
+    const { ref, commit } = this.#job;
+    const frames = framesToWrite(range, wanted);
+    return useRange(this.#context, ref, commit, range, this.#signal, (content) =>
+      this.#write(content, frames, here),
+    );
+  }
+
+  async #write(content: Buffer, frames: readonly FrameToWrite[], here: boolean): Promise<void> {
+    const { root, owner } = this.#job;
+    const written = here
+      ? writeFrames(root, content, frames, owner)
+      : await this.#context.threads.write(root.fd, ownMemory(content), frames, owner, this.#signal);
     let at = 0;
     for (const frame of frames) {
       for (const chunk of frame.chunks) {

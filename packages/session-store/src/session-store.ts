@@ -12,6 +12,7 @@ import {
 import type { Backend, ByteRange, Content } from "./backend/backend.ts";
 import { probeBackend } from "./backend/probe.ts";
 import { putContent } from "./backend/put-content.ts";
+import { ChunkCache, type ChunkCacheOptions } from "./cache/chunk-cache.ts";
 import { readFileContent } from "./chunk-stream.ts";
 import {
   type CommitResult,
@@ -51,6 +52,8 @@ const SHARED_FRAMES_BYTES = 32 * 1024 * 1024;
 
 export interface SessionStoreOptions {
   readonly backend: Backend;
+  /** Keeps what was fetched or made on this host's disk. @default nothing is kept */
+  readonly cache?: ChunkCacheOptions;
   /** Threads that read and write files. @default the machine's processors, at most 4 */
   readonly threads?: number;
   /**
@@ -100,11 +103,13 @@ export class SessionStore {
   readonly #tables: TableCache;
 
   constructor(options: SessionStoreOptions) {
+    const clock = options.clock ?? systemClock;
     this.#context = {
       backend: options.backend,
       threads: new TreeThreads(options.threads ?? Math.min(4, availableParallelism())),
       sharedFrames: new SharedCache(SHARED_FRAMES_BYTES, (frame) => frame.length),
-      clock: options.clock ?? systemClock,
+      cache: options.cache === undefined ? undefined : ChunkCache.open(options.cache, clock),
+      clock,
       random: options.random ?? Math.random,
       longestActivationMs: options.longestActivationMs ?? DAY_MS,
     };
@@ -418,6 +423,7 @@ export class SessionStore {
   /** Ends threads and idle connections. Nothing may be running. */
   async close(): Promise<void> {
     await this.#context.threads.close();
+    await this.#context.cache?.close();
     this.#context.backend.close();
   }
 

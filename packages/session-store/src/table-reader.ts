@@ -1,3 +1,4 @@
+import { ChunkCache } from "./cache/chunk-cache.ts";
 import { readCommit } from "./commit-log.ts";
 import { CorruptObjectError } from "./errors.ts";
 import type { BytePath } from "./format/byte-path.ts";
@@ -62,7 +63,22 @@ async function readTableObject(
   if (name === undefined) return undefined;
   const hash = hashOfTableName(recordKey, name);
   const key = tableKey(ref, name);
-  return await decodeTableObject(key, hash, await context.backend.get(key, { signal }));
+  const { backend, cache } = context;
+  const cacheName = ChunkCache.nameOf(backend.url, key);
+  const cached = await cache?.readWhole(cacheName);
+  if (cached !== undefined) {
+    try {
+      return await decodeTableObject(key, hash, cached);
+    } catch (error) {
+      if (!(error instanceof CorruptObjectError)) throw error;
+      cache?.drop([cacheName]);
+    }
+  }
+  const content = await backend.get(key, { signal });
+  const delta = await decodeTableObject(key, hash, content);
+  cache?.missed(content.length);
+  cache?.put(cacheName, content);
+  return delta;
 }
 
 async function readDelta(
