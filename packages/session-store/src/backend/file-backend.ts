@@ -4,6 +4,7 @@ import { type FileHandle, link, mkdir, open, readdir, rename, stat, unlink } fro
 import { dirname, join } from "node:path";
 import { errnoOf } from "@longshore/shared";
 import {
+  AmbiguousPutError,
   BadStoreNameError,
   CorruptObjectError,
   ObjectNotFoundError,
@@ -76,13 +77,10 @@ export class FileBackend implements Backend {
       const staged = join(this.#root, STAGING, randomBytes(16).toString("hex"));
       await this.#write(staged, key, content, options.signal);
       count.sent = contentSize(content);
-      try {
-        const outcome = await this.#link(staged, path);
-        count.exists = outcome === "exists";
-        return { outcome, storeTimeMs: Date.now() };
-      } finally {
-        await unlink(staged);
-      }
+      // What can't be removed stays in `.staging`, as after a crash; the put took place or not all the same.
+      const outcome = await this.#link(staged, path, key).finally(() => unlink(staged).catch(ignore));
+      count.exists = outcome === "exists";
+      return { outcome, storeTimeMs: Date.now() };
     });
   }
 
@@ -172,7 +170,8 @@ export class FileBackend implements Backend {
     }
   }
 
-  async #link(staged: string, path: string): Promise<PutOutcome> {
+  /** @throws AmbiguousPutError when the object stands, and may be gone after a loss of power */
+  async #link(staged: string, path: string, key: string): Promise<PutOutcome> {
     try {
       await link(staged, path).catch(async (error: unknown) => {
         if (errnoOf(error) !== "ENOENT") throw error;
@@ -183,7 +182,9 @@ export class FileBackend implements Backend {
       if (errnoOf(error) === "EEXIST") return "exists";
       throw error;
     }
-    await syncDirectory(dirname(path));
+    await syncDirectory(dirname(path)).catch((error: unknown) => {
+      throw new AmbiguousPutError(key, error);
+    });
     return "created";
   }
 
@@ -233,6 +234,7 @@ export class FileBackend implements Backend {
       const errno = errnoOf(error);
       switch (errno) {
         case undefined:
+          if (error instanceof AmbiguousPutError) this.#onRequest(operation, "retryable", count.sent, 0);
           throw error;
         case "ENOENT":
           this.#onRequest(operation, "not_found", 0, 0);
@@ -261,6 +263,8 @@ interface RequestCount {
   /** A put met an object. */
   exists: boolean;
 }
+
+function ignore(): void {}
 
 function absent(error: unknown): undefined {
   if (errnoOf(error) === "ENOENT") return undefined;

@@ -2,6 +2,7 @@ import type { BytePath } from "../format/byte-path.ts";
 import type { DirectoryListing } from "../tree/directory-listing.ts";
 import type { FileToPack, PackedFile, PackedFrame } from "../tree/pack-files.ts";
 import type { FrameToWrite, Owner, WrittenFiles } from "../tree/write-frames.ts";
+import type { ThreadError } from "./thread-error.ts";
 
 /** What the main thread asks a tree thread for. A descriptor is valid in every thread of the process. */
 export type ThreadRequest =
@@ -30,7 +31,7 @@ export type ThreadAnswer =
   | { readonly kind: "packed" }
   | { readonly kind: "written"; readonly written: WrittenFiles }
   | { readonly kind: "listed"; readonly listings: readonly (DirectoryListing | undefined)[] }
-  | { readonly kind: "failed"; readonly error: unknown; readonly badFrame: string | undefined };
+  | { readonly kind: "failed"; readonly failure: ThreadError };
 
 /** Batches of a `pack` that are on their way or being worked off, per thread. */
 export const BATCHES_AHEAD = 4;

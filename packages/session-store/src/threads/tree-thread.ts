@@ -2,8 +2,9 @@ import { parentPort } from "node:worker_threads";
 import { DirectoryDescriptor } from "@longshore/shared/session-tree";
 import { listDirectories } from "../tree/directory-listing.ts";
 import { type PackedFile, type PackedFrame, packFiles } from "../tree/pack-files.ts";
-import { BadFrameError, writeFrames } from "../tree/write-frames.ts";
+import { writeFrames } from "../tree/write-frames.ts";
 import { BATCH_BYTES, BATCHES_AHEAD, type ThreadAnswer, type ThreadRequest } from "./protocol.ts";
+import { packError } from "./thread-error.ts";
 
 // A thread that reads and writes session trees: one job at a time, told by messages.
 
@@ -89,8 +90,7 @@ async function answering(job: () => void | Promise<void>): Promise<void> {
   try {
     await job();
   } catch (error) {
-    // Of an error only what structured cloning keeps arrives; its class does not.
-    send({ kind: "failed", error, badFrame: error instanceof BadFrameError ? error.message : undefined }, []);
+    send({ kind: "failed", failure: packError(error) }, []);
   }
 }
 

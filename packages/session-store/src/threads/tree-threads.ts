@@ -2,8 +2,9 @@ import { Worker } from "node:worker_threads";
 import type { BytePath } from "../format/byte-path.ts";
 import type { DirectoryListing } from "../tree/directory-listing.ts";
 import type { FileToPack, PackedFile, PackedFrame } from "../tree/pack-files.ts";
-import { BadFrameError, type FrameToWrite, type Owner, type WrittenFiles } from "../tree/write-frames.ts";
+import type { FrameToWrite, Owner, WrittenFiles } from "../tree/write-frames.ts";
 import type { ThreadAnswer, ThreadRequest } from "./protocol.ts";
+import { unpackError } from "./thread-error.ts";
 
 /**
  * A few threads that read, hash, pack, unpack, verify and write files, so that the main one can renew leases meanwhile.
@@ -106,9 +107,7 @@ export class TreeThreads {
       worker.postMessage(request, transferred);
       for (;;) {
         const answer = await answers.next();
-        if (answer.kind === "failed") {
-          throw answer.badFrame === undefined ? answer.error : new BadFrameError(answer.badFrame);
-        }
+        if (answer.kind === "failed") throw unpackError(answer.failure);
         if (failure === undefined) {
           try {
             const result = await onAnswer(answer, worker);
