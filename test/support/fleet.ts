@@ -83,9 +83,14 @@ export class Fleet implements AsyncDisposable {
     return fleet;
   }
 
-  /** Writes the configuration. */
-  async configure(): Promise<void> {
-    const { agent = {}, agents = {}, worker = {}, channels = {} } = this.#options;
+  /**
+   * Writes the configuration.
+   *
+   * @param change merged over the definitions of all agents
+   */
+  async configure(change: Readonly<Record<string, unknown>> = {}): Promise<void> {
+    const { agents = {}, worker = {}, channels = {} } = this.#options;
+    const agent = { ...this.#options.agent, ...change };
     const hash = (key: string) => `sha256:${createHash("sha256").update(key).digest("hex")}`;
     const configuration = {
       tenants: {

@@ -1,5 +1,12 @@
 import { randomBytes } from "node:crypto";
-import type { Sandbox, SandboxRuntime, SandboxUser, SandboxUsers, Slots } from "@longshore/sandbox";
+import {
+  type Sandbox,
+  type SandboxRuntime,
+  type SandboxUser,
+  type SandboxUsers,
+  SESSION_DIRECTORIES,
+  type Slots,
+} from "@longshore/sandbox";
 import type { Commit, SessionRef, SessionStore, WorkingCopy } from "@longshore/session-store";
 import {
   type AcceptedMessage,
@@ -332,11 +339,11 @@ export class Activation {
     const message = await commits.nextMessage(newest);
     if (message === undefined) return "idle";
     this.#phases.measureQueue(message.acceptedAt);
+    this.#serving = message;
+    const { partial = false } = newest ?? {};
     const takeover = older || before === "unclean" || (before === "unknown" && newest !== undefined);
-    const base =
-      (takeover && !own) || newest?.partial === true
-        ? await commits.commitWhole(newest, "takeover", { agent: agentName })
-        : newest;
+    if (!partial && (own || !takeover)) return newest;
+    const base = await commits.commitWhole(newest, partial ? "rollback" : "takeover", { agent: agentName });
     this.#serving = message;
     return base;
   }
@@ -378,7 +385,8 @@ export class Activation {
       copy = await store.hydrate(ref, undefined, slotDirectory, { owner: user, signal });
       await slots.furnish(this.#nonce, user);
       // Over the furnished slot, in which the agent is starting up already.
-      const hydrated = base === undefined ? Promise.resolve() : copy.restore(base, { signal });
+      const hydrated =
+        base === undefined ? Promise.resolve() : copy.restore(base, { keep: SESSION_DIRECTORIES, signal });
       const restored = hydrated.then(() => this.#phases.measure("hydrate", startedAt));
       const started = this.#startAgent(definition, ref, keeper, slotDirectory, user, signal).then((made) => {
         this.#phases.measure("sandbox", startedAt);

@@ -64,6 +64,30 @@ describe("a working copy", () => {
     expect(readdirSync(join(there.directory, "other"))).toEqual([]);
   });
 
+  it("keeps directories that the generation has not, where it is told to, for the next one", async () => {
+    using here = await store.hydrate(ref, undefined, directory("here"));
+    writeFileSync(join(here.directory, "workspace"), "a file in one generation");
+    const { commit: file } = await here.commit(await here.mirror(), meta);
+    rmSync(join(here.directory, "workspace"));
+    const { commit: empty } = await here.commit(await here.mirror(), meta);
+
+    using there = await store.hydrate(ref, undefined, directory("there"));
+    for (const name of ["workspace", "home", "other"]) mkdirSync(join(there.directory, name));
+    writeFileSync(join(there.directory, "home", "stray"), "");
+    const { ino } = statSync(join(there.directory, "home"));
+    const keep = ["workspace", "home", "none"];
+    await there.restore(empty, { keep });
+    expect(readdirSync(there.directory).sort()).toEqual(["home", "workspace"]);
+    expect(readdirSync(join(there.directory, "home"))).toEqual([]);
+    expect(statSync(join(there.directory, "home")).ino).toBe(ino);
+    await there.restore(file, { keep });
+    expect(readFileSync(join(there.directory, "workspace"), "utf8")).toBe("a file in one generation");
+    await there.restore(empty, { keep });
+    const mirror = await there.mirror();
+    await there.commit(mirror, meta);
+    expect([...there.table.paths()]).toEqual(["home"]);
+  });
+
   it("does one thing at a time", async () => {
     using here = await store.hydrate(ref, undefined, directory("here"));
     const running = here.mirror();

@@ -1,9 +1,10 @@
+import { lstatSync } from "node:fs";
 import { type DirectoryDescriptor, treeErrorOf } from "@longshore/shared";
 import { checkDirectoryFor, modeOfDirectory, planApplication } from "./apply-changes.ts";
 import type { CommitResult } from "./commit-log.ts";
 import { CorruptObjectError, StaleMirrorError, WorkingCopyUnusableError } from "./errors.ts";
 import { type FileChanges, planChanges } from "./file-changes.ts";
-import { type BytePath, parentOfPath } from "./format/byte-path.ts";
+import { type BytePath, parentOfPath, pathOf } from "./format/byte-path.ts";
 import type { Commit, CommitMeta } from "./format/commit.ts";
 import { FileTable } from "./format/file-table.ts";
 import type { TableDelta, TableEntry } from "./format/table-entry.ts";
@@ -24,6 +25,11 @@ import { findUnchanged } from "./unchanged-entries.ts";
 export interface RestoreOptions {
   /** Glob patterns of paths that generations never hold, and that are left alone. @default none */
   readonly exclude?: readonly string[];
+  /**
+   * Names of directories that stay where they are, emptied, though the generation has none: somebody may be at work in
+   * them already. @default none
+   */
+  readonly keep?: readonly string[];
   /** Told how much of what differs was written. */
   readonly onProgress?: ProgressListener;
   readonly signal?: AbortSignal;
@@ -239,7 +245,7 @@ export class WorkingCopy {
 
   async #restore(
     commit: Commit | undefined,
-    { exclude = [], onProgress, signal }: RestoreOptions,
+    { exclude = [], keep = [], onProgress, signal }: RestoreOptions,
   ): Promise<void> {
     const target = await this.#tableOf(commit, signal);
     const scan = await scanTree(this.#root, this.#context.threads, this.#records, {
@@ -252,10 +258,13 @@ export class WorkingCopy {
     const changed = scan.changed.filter((entry) => !unchanged.has(entry.path));
     const drifted = [...scan.removed, ...changed.map((entry) => entry.path)];
     const difference = this.#table.differenceTo(target.table);
+    const kept = directoriesAt(this.#root, keep);
     for (const path of [...drifted, ...difference.removed, ...difference.set.map((entry) => entry.path)]) {
       const wanted = target.table.get(path);
-      if (wanted === undefined) remove.add(path);
-      else set.set(path, wanted);
+      if (wanted !== undefined) set.set(path, wanted);
+      // The next mirror is to find it, since no generation has it.
+      else if (kept.has(path)) this.#records.delete(path);
+      else remove.add(path);
     }
     // What is of another type has to go before it can be made; all that the table has below it is listed already.
     // What is there and of the right type stays, a directory above all: somebody may be at work in it.
@@ -300,6 +309,14 @@ export class WorkingCopy {
       if (this.#closed) this.#root.close();
     }
   }
+}
+
+/** Which of some names in a directory are directories. */
+function directoriesAt(root: DirectoryDescriptor, names: readonly string[]): Set<BytePath> {
+  const paths = names.map((name) => pathOf(name));
+  return new Set(
+    paths.filter((path) => lstatSync(root.entryOfBytes(path), { throwIfNoEntry: false })?.isDirectory()),
+  );
 }
 
 /** The table of the generation after a known one: nothing has to be read for it. */
