@@ -104,8 +104,14 @@ export class FormatTooNewError extends LongshoreError {
 export class GenerationNotFoundError extends LongshoreError {
   readonly generation: number;
 
-  constructor(generation: number) {
-    super("GENERATION_NOT_FOUND", `there is no generation ${generation}`);
+  /** @param why it can't be used although its record may still be there */
+  constructor(generation: number, why?: string) {
+    super(
+      "GENERATION_NOT_FOUND",
+      why === undefined
+        ? `there is no generation ${generation}`
+        : `generation ${generation} is expiring: ${why}`,
+    );
     this.generation = generation;
   }
 }
@@ -192,10 +198,13 @@ export class CommitUnsettledError extends LongshoreError {
   }
 }
 
-/** A mirror was made against another generation than the one that would be its parent (`STALE_MIRROR`). */
+/**
+ * A mirror can't be committed (`STALE_MIRROR`): it was made against another generation than the one that would be its
+ * parent, or so long ago that what it stored was collected. Make another one.
+ */
 export class StaleMirrorError extends LongshoreError {
-  constructor() {
-    super("STALE_MIRROR", "the working copy has another base than when this mirror was made");
+  constructor(why = "the working copy has another base than when this mirror was made") {
+    super("STALE_MIRROR", why);
   }
 }
 

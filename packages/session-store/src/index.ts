@@ -43,11 +43,14 @@ export {
   type CommitKind,
   type CommitMeta,
   commitKinds,
+  type ForkOrigin,
   type JsonObject,
   type JsonValue,
 } from "./format/commit.ts";
 export type { FileTable } from "./format/file-table.ts";
 export type { DirectoryEntry, FileEntry, LinkEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
+export type { CollectOptions, CollectReport, ObjectCount } from "./gc/collect.ts";
+export type { Retention } from "./gc/retained.ts";
 export type { StoredInbound } from "./inbound.ts";
 export type { DirectoryRef, SessionRef, VolumeRef } from "./keys.ts";
 export type { Mirror, MirrorOptions } from "./mirror.ts";

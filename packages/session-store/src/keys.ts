@@ -76,6 +76,29 @@ export function ownerOfSource(ref: DirectoryRef, source: FrameSource): Directory
   return source.session === undefined ? ref : { tenant: ref.tenant, sessionId: source.session };
 }
 
+/** The prefix of what collectors note of a directory. */
+export function marksPrefix(ref: DirectoryRef): string {
+  return `${directoryPrefix(ref)}gc/`;
+}
+
+/** The key of a new mark object. @param storeTimeMs when its writer began, for whoever looks at a store by hand */
+export function markKey(ref: DirectoryRef, storeTimeMs: number, name: string): string {
+  return `${marksPrefix(ref)}${String(storeTimeMs).padStart(GENERATION_DIGITS, "0")}-${name}`;
+}
+
+/** The key of a new pin, which keeps objects of a session for a fork of it. */
+export function pinKey(ref: SessionRef, forkSessionId: string, name: string): string {
+  return `${directoryPrefix(ref)}pins/${checkedName("session id", forkSessionId)}/${name}`;
+}
+
+/** The fork that a pin belongs to. @throws CorruptObjectError when it is no such key */
+export function sessionOfPinKey(key: string): string {
+  const match = /\/pins\/([^/]+)\/[^/]+$/.exec(key);
+  if (match?.[1] === undefined || !isStoreName(match[1]))
+    throw new CorruptObjectError(key, "not the key of a pin");
+  return match[1];
+}
+
 /** What the keys of all copies of an accepted attachment begin with, by the SHA-256 of its content in hexadecimal. */
 export function inboundPrefix(ref: SessionRef, sha256: string): string {
   if (!/^[0-9a-f]{64}$/.test(sha256)) throw new BadStoreNameError("hash", sha256);

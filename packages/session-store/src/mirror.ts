@@ -49,6 +49,7 @@ export interface MirrorContent extends Mirror {
   readonly delta: TableDelta;
   readonly inline: Buffer;
   readonly packs: number;
+  readonly storedMs: number | undefined;
   /** New records by path; undefined: the path is gone. */
   readonly records: ReadonlyMap<BytePath, FileRecord | undefined>;
 }
@@ -81,7 +82,13 @@ export async function makeMirror(
     const packed = await packChanged(context, root, scan, table, writer, options);
     options.onRead?.();
     const inline = await writer.finish((base?.generation ?? 0) + 1);
-    return { base, ...describeChange(scan, packed, table), inline, packs: writer.packs };
+    return {
+      base,
+      ...describeChange(scan, packed, table),
+      inline,
+      packs: writer.packs,
+      storedMs: writer.storedMs,
+    };
   } catch (error) {
     await writer.abandon();
     throw error;
@@ -196,7 +203,7 @@ function describeChange(
   scan: Scan,
   packed: PackedFiles,
   table: FileTable,
-): Omit<MirrorContent, "base" | "inline" | "packs"> {
+): Omit<MirrorContent, "base" | "inline" | "packs" | "storedMs"> {
   const set: TableEntry[] = [];
   const removed = scan.removed.filter((path) => table.has(path));
   const records = new Map<BytePath, FileRecord | undefined>(scan.removed.map((path) => [path, undefined]));

@@ -24,6 +24,7 @@ export class PackWriter {
   #frames: { readonly packed: PackedFrame; readonly slot: FrameSlot }[] = [];
   #bytes = 0;
   #packs = 0;
+  #storedMs: number | undefined;
   #failure: unknown;
 
   constructor(context: StoreContext, ref: DirectoryRef, signal: AbortSignal | undefined) {
@@ -35,6 +36,11 @@ export class PackWriter {
   /** How many packs were put. */
   get packs(): number {
     return this.#packs;
+  }
+
+  /** When the store took the first of them, by its own clock, in ms; undefined: none yet. */
+  get storedMs(): number | undefined {
+    return this.#storedMs;
   }
 
   /** Takes a frame. @param wait called with a promise when the caller must not hand over more before it is settled */
@@ -86,7 +92,9 @@ export class PackWriter {
   async #upload(id: string, content: Buffer, slots: readonly FrameSlot[]): Promise<void> {
     const key = packKey(this.#ref, id);
     try {
-      await putContent(this.#context.backend, key, content, this.#context.random, { signal: this.#signal });
+      const { backend, random } = this.#context;
+      const { storeTimeMs } = await putContent(backend, key, content, random, { signal: this.#signal });
+      this.#storedMs = Math.min(this.#storedMs ?? storeTimeMs, storeTimeMs);
       for (const { frame } of slots) {
         if (frame === undefined) continue;
         const packed = content.subarray(frame.offset, frame.offset + frame.length);

@@ -17,22 +17,23 @@ import { readFileContent } from "./chunk-stream.ts";
 import {
   type CommitResult,
   listGenerations,
-  newCommitId,
   publishCommit,
   readCommit,
   readNewestCommit,
 } from "./commit-log.ts";
-import { DirectoryNotEmptyError, EpochRegressedError } from "./errors.ts";
+import { BadStoreNameError, DirectoryNotEmptyError, EpochRegressedError } from "./errors.ts";
 import { type FileChanges, planChanges } from "./file-changes.ts";
+import { fork } from "./fork.ts";
 import { pathOf, textOfPath } from "./format/byte-path.ts";
 import type { Commit, CommitMeta } from "./format/commit.ts";
 import { FileTable } from "./format/file-table.ts";
 import type { FileEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
+import { type CollectOptions, type CollectReport, collect } from "./gc/collect.ts";
 import { findInbound, openInbound, putInbound, type StoredInbound } from "./inbound.ts";
 import { artifactKey, type DirectoryRef, directoryPrefix, type SessionRef, sessionsPrefix } from "./keys.ts";
 import { openObject, type StoredObject } from "./plain-objects.ts";
 import type { ProgressListener } from "./progress.ts";
-import { publishDelta } from "./publish-delta.ts";
+import { newCommit, publishDelta } from "./publish-delta.ts";
 import { type PublishedFiles, publishFiles } from "./published-files.ts";
 import { restore } from "./restore.ts";
 import { SharedCache } from "./shared-cache.ts";
@@ -241,28 +242,16 @@ export class SessionStore {
     signal?: AbortSignal,
   ): Promise<CommitResult> {
     if (base !== undefined && meta.epoch < base.epoch) throw new EpochRegressedError(meta.epoch, base.epoch);
-    return await publishCommit(
-      this.#context,
-      ref,
-      {
-        generation: (base?.generation ?? 0) + 1,
-        parent: base?.generation ?? 0,
-        epoch: meta.epoch,
-        nonce: meta.nonce,
-        id: newCommitId(),
-        worker: meta.worker,
-        time: new Date(this.#context.clock.now()).toISOString(),
-        kind: meta.kind,
-        partial: meta.partial ?? false,
-        note: meta.note,
-        entries: base?.entries ?? 0,
-        totalBytes: base?.totalBytes ?? 0,
-        chain: base?.chain ?? { deltas: [] },
-        delta: { set: [], removed: [] },
-        inline: Buffer.alloc(0),
-      },
-      signal,
-    );
+    const commit: Commit = {
+      ...newCommit(this.#context, base, meta),
+      entries: base?.entries ?? 0,
+      totalBytes: base?.totalBytes ?? 0,
+      chain: base?.chain ?? { deltas: [] },
+      delta: { set: [], removed: [] },
+      inline: Buffer.alloc(0),
+      ...(base?.origins === undefined ? {} : { origins: base.origins }),
+    };
+    return await publishCommit(this.#context, ref, commit, { observedMs: base?.observedMs }, signal);
   }
 
   /**
@@ -300,7 +289,8 @@ export class SessionStore {
    *
    * @param newest the generation to build on
    * @param to an earlier generation, or undefined for the empty directory
-   * @throws EpochRegressedError, CommitUnsettledError, CorruptObjectError
+   * @throws GenerationNotFoundError when that one is beyond its retention, although its record may still be there;
+   *   EpochRegressedError, CommitUnsettledError, CorruptObjectError
    */
   async rollback(
     ref: DirectoryRef,
@@ -311,8 +301,50 @@ export class SessionStore {
   ): Promise<CommitResult> {
     const known = await readTable(this.#context, ref, newest, signal);
     const target = to === undefined ? new FileTable() : await this.readTable(ref, to, signal);
-    const stored = { delta: known.table.differenceTo(target), inline: Buffer.alloc(0), packs: 0 };
+    const stored = {
+      delta: known.table.differenceTo(target),
+      inline: Buffer.alloc(0),
+      packs: 0,
+      ...(to === undefined ? {} : { from: { ref, generation: to.generation }, origins: to.origins ?? [] }),
+    };
     return (await publishDelta(this.#context, ref, newest, known, stored, meta, signal)).result;
+  }
+
+  /**
+   * Begins a session with the files of a generation of another one of the same tenant; no content moves. The two then go
+   * their own ways: the first may be changed, rolled back, collected or deleted.
+   *
+   * @param commit a generation of `source`
+   * @param target has no generations; else the outcome is `overtaken`, with its newest
+   * @throws GenerationNotFoundError when that generation is beyond its retention, although its record may still be there;
+   *   BadStoreNameError for sessions of two tenants; CommitUnsettledError, CorruptObjectError
+   */
+  async fork(
+    source: SessionRef,
+    commit: Commit,
+    target: SessionRef,
+    meta: CommitMeta,
+    signal?: AbortSignal,
+  ): Promise<CommitResult> {
+    if (target.tenant !== source.tenant) throw new BadStoreNameError("tenant", target.tenant);
+    const table = await this.readTable(source, commit, signal);
+    return await fork(this.#context, source, commit, table, target, meta, signal);
+  }
+
+  /**
+   * Deletes what no kept generation needs any more, in two steps: a run marks, and a later one, at least
+   * `longestActivationMs` after it, deletes. Safe beside everything else, and wherever it is interrupted; so it may be run by
+   * anybody at any time.
+   *
+   * Kept are the newest generations and the younger ones as the retention says, always the newest and the newest whole one
+   * (that is no checkpoint), what forks of the session use, and everything younger than `longestActivationMs`. Artifacts and
+   * published files are not touched.
+   *
+   * @throws errors of the store, CorruptObjectError, FormatTooNewError: nothing is deleted by a run that can't read all that
+   *   it must know
+   */
+  collect(ref: DirectoryRef, options: CollectOptions): Promise<CollectReport> {
+    return collect(this.#context, ref, options);
   }
 
   /**

@@ -48,7 +48,8 @@ export async function storeChanges(
       const before = table.get(entry.path);
       return before === undefined || !sameEntry(before, entry);
     });
-    return { delta: { set, removed: planned.removed }, inline, packs: writer.packs, entries };
+    const { packs, storedMs } = writer;
+    return { delta: { set, removed: planned.removed }, inline, packs, storedMs, entries };
   } catch (error) {
     await writer.abandon();
     throw error;

@@ -36,7 +36,12 @@ export function chooseChainStep(
 ): ChainStep {
   const deltas = parent?.chain.deltas.length ?? 0;
   if (isInlineDelta(delta) && deltas < (withPack ? DELTAS_MAX : DELTAS_SOON)) return "delta";
-  return parent?.chain.full !== undefined && changedSinceFull <= tableSize * ROLLUP_SHARE ? "rollup" : "full";
+  return parent?.chain.full !== undefined && fitsRollup(changedSinceFull, tableSize) ? "rollup" : "full";
+}
+
+/** Whether the changes since the full table are few enough not to write it anew. */
+export function fitsRollup(changedSinceFull: number, tableSize: number): boolean {
+  return changedSinceFull <= tableSize * ROLLUP_SHARE;
 }
 
 /** Whether a delta is small enough to be part of the commit record. */

@@ -212,7 +212,7 @@ export class WorkingCopy {
     signal: AbortSignal | undefined,
   ): Promise<CommitResult> {
     const tables = { table: this.#table, sinceFull: this.#sinceFull };
-    const { result, sinceFull } = await publishDelta(
+    const { result, sinceFull, moved } = await publishDelta(
       this.#context,
       this.ref,
       this.#base,
@@ -224,6 +224,7 @@ export class WorkingCopy {
     if (result.outcome === "overtaken") return result;
     this.#base = result.commit;
     this.#table.apply(stored.delta);
+    this.#table.apply({ set: moved, removed: [] });
     this.#sinceFull = sinceFull;
     for (const [path, record] of records) {
       if (record === undefined) this.#records.delete(path);
@@ -290,7 +291,12 @@ export class WorkingCopy {
     if (commit === undefined) return { table: new FileTable(), sinceFull: new Set() };
     const base = this.#base;
     if (commit.id === base?.id) return { table: this.#table, sinceFull: this.#sinceFull };
-    if (base !== undefined && commit.parent === base.generation && commit.delta !== undefined) {
+    if (
+      base !== undefined &&
+      commit.parent === base.generation &&
+      commit.delta !== undefined &&
+      !commit.repacked
+    ) {
       return successorTable(base, { table: this.#table, sinceFull: this.#sinceFull }, commit, commit.delta);
     }
     return await readTable(this.#context, this.ref, commit, signal);
