@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
+import { join } from "node:path";
 import { BwrapRuntime, DockerRuntime, Reaper, SandboxUsers, Slots, WorkerPresence } from "@longshore/sandbox";
 import { openBackend, SessionStore } from "@longshore/session-store";
 import {
@@ -9,6 +10,7 @@ import {
   createLogger,
   environmentSecrets,
   InvalidConfigurationError,
+  longestActivationMs,
   Metrics,
   openReplyWakes,
   readEnvironment,
@@ -77,7 +79,21 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
         metrics.objectStoreBytes.inc({ direction: "down" }, received);
       },
     }),
+    longestActivationMs: longestActivationMs(source.current),
+    ...(settings.chunkCache === 0
+      ? {}
+      : {
+          cache: {
+            directory: join(runDirectory, "chunk-cache"),
+            maxBytes: settings.chunkCache,
+            onEvent: (event, bytes, error) => {
+              metrics.chunkCacheBytes.inc({ event }, bytes);
+              if (event === "failed") log.warn({ err: error }, "the chunk cache can't be written");
+            },
+          },
+        }),
   });
+  cleanUp.defer(() => store.close());
   await store.probe(shutdown);
 
   const runtimes = new Runtimes(

@@ -76,6 +76,12 @@ export class Metrics {
     labelNames: ["direction"] as const,
     registers: [this.registry],
   });
+  readonly chunkCacheBytes = new Counter({
+    name: "longshore_chunk_cache_bytes_total",
+    help: "Bytes by what became of them in the chunk cache: hit, miss, stored, dropped, evicted, bad",
+    labelNames: ["event"] as const,
+    registers: [this.registry],
+  });
   readonly deadLetters = new Counter({
     name: "longshore_dead_letters_total",
     help: "Messages given up on, by the code of the reason",
