@@ -1,104 +1,29 @@
-import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { constants, zstdCompressSync } from "node:zlib";
 import type { Commit } from "@longshore/session-store";
+import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { REF, TestStore } from "./support.ts";
-
-// Whoever can write to the object store crafts generations by hand; this writer shares no code with the store's own.
-
-const LOG_MAX = 999_999_999_999_999;
-
-class Bytes {
-  readonly #parts: Buffer[] = [];
-
-  integer(value: number): this {
-    const bytes: number[] = [];
-    let rest = value;
-    for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes.push((rest % 0x80) | 0x80);
-    this.#parts.push(Buffer.from([...bytes, rest]));
-    return this;
-  }
-
-  raw(value: Uint8Array | string): this {
-    this.#parts.push(typeof value === "string" ? Buffer.from(value, "latin1") : Buffer.from(value));
-    return this;
-  }
-
-  done(): Buffer {
-    return Buffer.concat(this.#parts);
-  }
-}
-
-interface CraftedFrame {
-  readonly offset: number;
-  readonly length: number;
-  readonly plainLength: number;
-}
-
-interface CraftedEntry {
-  readonly path: string;
-  readonly type?: number;
-  readonly mode?: number;
-  readonly target?: string;
-  readonly size?: number;
-  readonly chunks?: readonly { frame: number; offset: number; length: number; hash: Buffer }[];
-}
-
-/** A delta whose frames are in the commit record itself. Paths are written in the order given, without sharing. */
-function delta(frames: readonly CraftedFrame[], entries: readonly CraftedEntry[]): Buffer {
-  const bytes = new Bytes().integer(1).integer(1).integer(1).integer(frames.length);
-  for (const frame of frames)
-    bytes.integer(0).integer(frame.offset).integer(frame.length).integer(frame.plainLength);
-  bytes.integer(entries.length);
-  for (const { path, type = 0, mode = 0o644, target = "", chunks = [], size } of entries) {
-    bytes.integer(0).integer(path.length).raw(path).integer(type).integer(mode).integer(2000).integer(0);
-    if (type === 2) bytes.integer(target.length).raw(target);
-    if (type !== 0) continue;
-    bytes.integer(size ?? chunks.reduce((sum, chunk) => sum + chunk.length, 0)).integer(chunks.length);
-    for (const chunk of chunks)
-      bytes.integer(chunk.frame).integer(chunk.offset).integer(chunk.length).raw(chunk.hash);
-  }
-  return bytes.integer(0).done();
-}
-
-function record(deltaBytes: Buffer, inline: Buffer, head: object = {}, version = 1): Buffer {
-  const json = Buffer.from(
-    JSON.stringify({
-      generation: 1,
-      parent: 0,
-      epoch: 1,
-      nonce: "n",
-      id: "crafted",
-      worker: "w",
-      time: new Date(0).toISOString(),
-      kind: "turn",
-      partial: false,
-      note: {},
-      entries: 1,
-      totalBytes: 1,
-      chain: { deltas: [1] },
-      ...head,
-    }),
-  );
-  const packed = zstdCompressSync(
-    new Bytes().integer(json.length).raw(json).integer(1).raw(deltaBytes).done(),
-  );
-  const prefix = Buffer.from([0x4c, 0x53, 0x43, 0x52, version, 0, 0, 0, 0]);
-  prefix.writeUInt32LE(packed.length, 5);
-  const body = Buffer.concat([prefix, packed, inline]);
-  return Buffer.concat([body, createHash("sha256").update(body).digest()]);
-}
-
-const sha256 = (content: string | Buffer): Buffer => createHash("sha256").update(content).digest();
-const CONTENT = "owned";
-const FRAME = zstdCompressSync(Buffer.from(CONTENT));
-const GOOD_FRAME = { offset: 0, length: FRAME.length, plainLength: CONTENT.length };
-const CHUNKS = [{ frame: 0, offset: 0, length: CONTENT.length, hash: sha256(CONTENT) }];
-const file = (path: string): CraftedEntry => ({ path, chunks: CHUNKS });
-const directory = (path: string): CraftedEntry => ({ path, type: 1, mode: 0o755 });
-const link = (path: string, target: string): CraftedEntry => ({ path, type: 2, mode: 0o777, target });
+import {
+  Bytes,
+  CONTENT,
+  type CraftedEntry,
+  type CraftedFrame,
+  delta,
+  directory,
+  FRAME,
+  file,
+  foreignRecord,
+  GOOD_FRAME,
+  link,
+  OWN_RECORD,
+  packSource,
+  record,
+  recordKey,
+  sha256,
+  table,
+} from "./crafted-generation.ts";
+import { fingerprint, meta, REF, TestStore } from "./support.ts";
 
 describe("a hostile generation", () => {
   let test: TestStore;
@@ -115,8 +40,7 @@ describe("a hostile generation", () => {
   });
 
   async function put(content: Buffer, generation = 1): Promise<void> {
-    const key = `acme/sessions/s1/log/${String(LOG_MAX - generation).padStart(15, "0")}`;
-    expect((await test.backend.putIfAbsent(key, content)).outcome).toBe("created");
+    expect((await test.backend.putIfAbsent(recordKey(generation), content)).outcome).toBe("created");
   }
 
   async function hydrate(): Promise<void> {
@@ -236,6 +160,184 @@ describe("a hostile generation", () => {
     }
   });
 
+  it.each<[string, Buffer]>([
+    ["leads up", foreignRecord("../../../other/sessions/victim", 1)],
+    ["is of another tenant", foreignRecord("../../other/sessions/victim", 1)],
+    ["is empty", foreignRecord("", 1)],
+    ["is hidden", foreignRecord(".staging", 1)],
+    ["has a slash", foreignRecord("a/b", 1)],
+    ["has a NUL", foreignRecord("a\0", 1)],
+    ["is too long", foreignRecord("x".repeat(129), 1)],
+    ["is of no known kind", new Bytes().integer(4).integer(1).done()],
+  ])("with content of a session whose name %s is refused", async (_name, source) => {
+    await put(record(delta([GOOD_FRAME], [file("f")], source), FRAME, {}, 2));
+    await expect(hydrate()).rejects.toMatchObject({
+      code: "STORE_CORRUPT",
+      key: expect.stringContaining("acme/sessions/s1/log/"),
+    });
+    expect(readdirSync(target)).toEqual([]);
+  });
+
+  it("with content of a session that is not there, or that has less of it, is refused by name", async () => {
+    await put(record(delta([GOOD_FRAME], [file("f")], foreignRecord("s2", 1)), FRAME, {}, 2));
+    await expect(hydrate()).rejects.toMatchObject({ code: "GENERATION_NOT_FOUND" });
+    expect(readdirSync(target)).toEqual([]);
+    await test.store.commitUnchanged({ tenant: "acme", sessionId: "s2" }, undefined, meta());
+    await expect(hydrate()).rejects.toMatchObject({
+      code: "STORE_CORRUPT",
+      key: expect.stringContaining("acme/sessions/s2/log/"),
+    });
+  });
+
+  it.each([[{ sessionId: "../s2", generation: 1 }], [{ sessionId: "s2", generation: -1 }], ["s2"], [null]])(
+    "that says it was forked from %j is refused",
+    async (origin) => {
+      await put(record(delta([GOOD_FRAME], [file("f")]), FRAME, { origins: [origin] }, 2));
+      await expect(hydrate()).rejects.toMatchObject({ code: "STORE_CORRUPT" });
+    },
+  );
+
+  it.each<[string, Buffer]>([
+    ["a path that leads up", delta([GOOD_FRAME], [file("../escaped")])],
+    ["a file below a link", delta([GOOD_FRAME], [link("a", "/etc"), file("a/escaped")])],
+    ["a removed path that leads up", delta([GOOD_FRAME], [file("f")], OWN_RECORD, ["../in/here"])],
+    ["more than its bytes say", Buffer.concat([delta([GOOD_FRAME], [file("f")]), Buffer.from([0])])],
+    ["less than its bytes say", delta([GOOD_FRAME], [file("f")]).subarray(0, -3)],
+    ["nothing", Buffer.alloc(0)],
+  ])("whose table, as an object of its own, has %s is refused by its name", async (_name, bytes) => {
+    for (const [generation, part] of [
+      [1, "full"],
+      [2, "rollup"],
+    ] as const) {
+      const { name, content } = table(generation, bytes);
+      await test.backend.putIfAbsent(`acme/sessions/s1/table/${name}`, content);
+      const chain = { [part]: name, deltas: [] };
+      await put(record(delta([GOOD_FRAME], [file("f")]), FRAME, { generation, chain }), generation);
+      await expect(hydrate()).rejects.toMatchObject({ code: "STORE_CORRUPT" });
+      expect(readdirSync(dirname(target))).toEqual(["here"]);
+      expect(readdirSync(target)).toEqual([]);
+    }
+  });
+
+  it("with a bomb in a pack, or a pack that ends early, is refused by the pack's name", async () => {
+    const bomb = zstdCompressSync(Buffer.alloc(64 * 1024 * 1024));
+    const hash = sha256(Buffer.alloc(1000));
+    const entries = [{ path: "f", chunks: [{ frame: 0, offset: 0, length: 1000, hash }] }];
+    for (const [generation, length] of [
+      [1, bomb.length],
+      [2, bomb.length + 100],
+    ] as const) {
+      const id = sha256(`${generation}`).toString("hex");
+      await test.backend.putIfAbsent(`acme/sessions/s1/pack/${id}`, bomb);
+      const frame = { offset: 0, length, plainLength: 60_000 };
+      const head = { generation, chain: { deltas: [generation] } };
+      await put(record(delta([frame], entries, packSource(id)), FRAME, head), generation);
+      await expect(hydrate()).rejects.toMatchObject({
+        code: "STORE_CORRUPT",
+        key: expect.stringContaining(`/pack/${id}`),
+      });
+      expect(readdirSync(target)).toEqual([]);
+    }
+  });
+
+  it("is refused by everything that reads it, not only by a restore", async () => {
+    using copy = await test.store.hydrate(REF, undefined, target);
+    const good = (await copy.commit("unchanged", meta())).commit;
+    const bad = { generation: 2, parent: 1, chain: { deltas: [2] } };
+    await put(record(delta([GOOD_FRAME], [directory("d"), file("d/../../escaped")]), FRAME, bad), 2);
+    const refused = { code: "STORE_CORRUPT", key: expect.stringContaining("acme/sessions/s1/log/") };
+    await expect(test.store.readNewest(REF)).rejects.toMatchObject(refused);
+    await expect(test.store.listCommits(REF)).rejects.toMatchObject(refused);
+    // One that only the whole table shows to be bad.
+    const below = { generation: 3, parent: 2, chain: { deltas: [3] } };
+    await put(record(delta([GOOD_FRAME], [link("a", "/etc"), file("a/escaped")]), FRAME, below), 3);
+    const newest = (await test.store.readNewest(REF)) as Commit;
+    await expect(test.store.openFile(REF, newest, "a/escaped")).rejects.toMatchObject(refused);
+    await expect(test.store.readTable(REF, newest)).rejects.toMatchObject(refused);
+    await expect(test.store.diff(REF, good, newest)).rejects.toMatchObject(refused);
+    await expect(test.store.rollback(REF, newest, good, meta())).rejects.toMatchObject(refused);
+    await expect(copy.restore(newest)).rejects.toMatchObject({ code: "STORE_CORRUPT" });
+    // Content that is not what it is said to be is not given away, either.
+    const other = { path: "f", chunks: [{ frame: 0, offset: 0, length: 5, hash: sha256("other") }] };
+    await put(record(delta([GOOD_FRAME], [other]), FRAME, { generation: 4, chain: { deltas: [4] } }), 4);
+    const wrong = (await test.store.readNewest(REF)) as Commit;
+    const opened = await test.store.openFile(REF, wrong, "f");
+    await expect(opened.stream().next()).rejects.toMatchObject({ code: "STORE_CORRUPT" });
+  });
+
+  it("restored over a directory in which the agent has put links writes through none of them", async () => {
+    const outside = test.directory();
+    writeFileSync(join(outside, "f"), "mine");
+    mkdirSync(join(outside, "sub"));
+    const before = fingerprint(outside);
+    await put(
+      record(delta([GOOD_FRAME], [directory("d"), file("d/f"), directory("d/sub"), file("f")]), FRAME),
+    );
+    const first = (await test.store.readNewest(REF)) as Commit;
+    using copy = await test.store.hydrate(REF, first, target);
+    for (const replace of [
+      // Each a directory or a file that the table has, as a way out.
+      () => symlinkSync(outside, join(target, "d")),
+      () => {
+        mkdirSync(join(target, "d"));
+        symlinkSync(join(outside, "sub"), join(target, "d/sub"));
+        symlinkSync(join(outside, "f"), join(target, "d/f"));
+      },
+      () => {
+        mkdirSync(join(target, "d/sub"), { recursive: true });
+        linkSync(join(outside, "f"), join(target, "d/f"));
+      },
+    ]) {
+      rmSync(join(target, "d"), { recursive: true });
+      rmSync(join(target, "f"));
+      replace();
+      symlinkSync(join(outside, "f"), join(target, "f"));
+      await copy.restore();
+      expect(readFileSync(join(target, "d/f"), "utf8")).toBe(CONTENT);
+      expect(fingerprint(outside)).toEqual(before);
+    }
+    // A hostile generation over it is refused, and leaves what is outside alone as well.
+    rmSync(join(target, "d"), { recursive: true });
+    symlinkSync(outside, join(target, "d"));
+    const bad = { generation: 2, parent: 1, chain: { deltas: [2] } };
+    await put(record(delta([GOOD_FRAME], [link("d", outside), file("d/sub/x")]), FRAME, bad), 2);
+    const second = (await test.store.readNewest(REF)) as Commit;
+    await expect(copy.restore(second)).rejects.toMatchObject({ code: "STORE_CORRUPT" });
+    expect(fingerprint(outside)).toEqual(before);
+  });
+
+  it("made by changing bytes of a good one at random is refused by name, or restored inside", async () => {
+    const bytes = delta([GOOD_FRAME], [directory("d"), file("d/f"), link("l", "d/f")]);
+    const outside = fingerprint(dirname(dirname(target)));
+    let generation = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.nat(bytes.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }),
+        async (changes) => {
+          generation++;
+          const changed = Buffer.from(bytes);
+          for (const [at, value] of changes) changed[at] = value;
+          await put(record(changed, FRAME, { generation, chain: { deltas: [generation] } }), generation);
+          const inside = join(dirname(target), "here");
+          rmSync(inside, { recursive: true });
+          mkdirSync(inside);
+          try {
+            await hydrate();
+          } catch (error) {
+            // Its frame may be said to be in a record that was changed before, or never made.
+            expect(["STORE_CORRUPT", "GENERATION_NOT_FOUND", "OBJECT_NOT_FOUND"]).toContain(
+              (error as { code?: string }).code,
+            );
+          }
+          rmSync(inside, { recursive: true });
+          mkdirSync(inside);
+          expect(withoutTimes(fingerprint(dirname(dirname(target))))).toEqual(withoutTimes(outside));
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
   it("meets a directory that somebody fills with links meanwhile, and writes through none", async () => {
     await put(record(delta([GOOD_FRAME], [directory("d"), file("d/f")]), FRAME));
     const outside = test.directory();
@@ -246,3 +348,8 @@ describe("a hostile generation", () => {
     expect(readFileSync(join(outside, "f"), "utf8")).toBe("mine");
   });
 });
+
+/** Paths and what they are. */
+function withoutTimes(tree: Record<string, string>): string[] {
+  return Object.entries(tree).map(([path, seen]) => `${path} ${seen.replace(/^(\S+) .*/, "$1")}`);
+}
