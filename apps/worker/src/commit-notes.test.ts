@@ -95,6 +95,14 @@ describe("nextNote", () => {
     const second = nextNote(first, { agent: "a", undelivered: [] });
     expect(second).toMatchObject({ agentSessionId: "x", ends: [], replies: [] });
     expect(nextNote(second, { agent: "a", agentSessionId: "y", undelivered: [] }).agentSessionId).toBe("y");
+    const none = nextNote(second, { agent: "a", agentSessionId: undefined, undelivered: [] });
+    expect(none).not.toHaveProperty("agentSessionId");
+  });
+
+  it("says of a checkpoint what its turn began from, and of no later commit", () => {
+    const checkpoint = nextNote(undefined, { agent: "a", wholeGeneration: 7, undelivered: [] });
+    expect(checkpoint.wholeGeneration).toBe(7);
+    expect(nextNote(checkpoint, { agent: "a", undelivered: [] })).not.toHaveProperty("wholeGeneration");
   });
 });
 

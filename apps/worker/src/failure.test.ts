@@ -1,8 +1,15 @@
 import { EngineUnreachableError, ImageMissingError } from "@longshore/sandbox";
-import { StoreAccessDeniedError } from "@longshore/session-store";
+import {
+  GenerationNotFoundError,
+  QuotaExceededError,
+  StaleMirrorError,
+  StoreAccessDeniedError,
+  StoreUnavailableError,
+} from "@longshore/session-store";
+import { UnsafePathError } from "@longshore/shared";
 import { describe, expect, it } from "vitest";
 import { AgentExitedError, AgentGoneError, HandedBackError, TurnTimeoutError } from "./errors.ts";
-import { classifyFailure, retryDelayMs } from "./failure.ts";
+import { classifyFailure, classifyOperationFailure, retryDelayMs } from "./failure.ts";
 
 describe("classifyFailure", () => {
   it.each([
@@ -11,6 +18,8 @@ describe("classifyFailure", () => {
     ["counted", new TypeError("a bug of ours: must not loop for ever")],
     ["hopeless", new ImageMissingError("nope")],
     ["hopeless", new AgentGoneError("gone")],
+    ["hopeless", new QuotaExceededError("bytes", 10, 11)],
+    ["innocent", new StaleMirrorError()],
     ["innocent", new HandedBackError()],
     ["innocent", new StoreAccessDeniedError("put", "key", new Error("403"))],
     ["innocent", new Error("Command timed out")],
@@ -30,6 +39,20 @@ describe("classifyFailure", () => {
       code: "AGENT_EXITED",
       message: "The agent exited with 2 before it answered. Its last output on stderr:\nboom",
     });
+  });
+});
+
+describe("classifyOperationFailure", () => {
+  it.each([
+    ["hopeless", new UnsafePathError("a/b", "link", "a link")],
+    ["hopeless", new GenerationNotFoundError(7)],
+    ["hopeless", new QuotaExceededError("files", 10, 11)],
+    ["innocent", new StaleMirrorError()],
+    ["innocent", new StoreUnavailableError("put", "key", new Error("503"))],
+    ["innocent", new HandedBackError()],
+    ["counted", new TypeError("a bug of ours: must not loop for ever")],
+  ])("is %s: %s", (kind, error) => {
+    expect(classifyOperationFailure(error).kind).toBe(kind);
   });
 });
 

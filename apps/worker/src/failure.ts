@@ -30,8 +30,12 @@ const HOPELESS: ReadonlySet<string> = new Set([
   "QUOTA_EXCEEDED",
 ]);
 
-/** Codes that are not retryable at once, and that an operator has to mend: no fault of any message. */
+/**
+ * Codes that are not retryable at once, and that an operator has to mend, or that say that this worker was stopped for
+ * too long: no fault of any message.
+ */
 const OPERATORS: ReadonlySet<string> = new Set([
+  "STALE_MIRROR",
   "STORE_ACCESS_DENIED",
   "STORE_REQUEST_REFUSED",
   "STORE_FORMAT_TOO_NEW",

@@ -1,4 +1,5 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { SessionStore } from "@longshore/session-store";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Api } from "../../support/api.ts";
 import type { AppProcess } from "../../support/app-process.ts";
 import { Fleet } from "../../support/fleet.ts";
@@ -85,6 +86,30 @@ describe("a rollback", () => {
       expect((await newest())?.note.undelivered).toEqual([]);
     },
   );
+
+  it("to a generation beyond its retention says so", async () => {
+    await start("0s");
+    for (let turn = 1; turn <= 3; turn++) await answerOf(String(turn), `$ echo ${turn} > file`);
+    // A store whose activations live for no time leaves nothing for the sake of its age, but what is a second old.
+    await using collector = new AsyncDisposableStack();
+    const { backend } = operator;
+    const store = new SessionStore({ backend, threads: 1, longestActivationMs: 1 });
+    collector.defer(() => store.close());
+    await vi.waitFor(
+      async () => {
+        const retention = { generations: 1, days: 0 };
+        const report = await store.collect(operator.session("c"), { retention });
+        expect(report.generations).toBe(1);
+      },
+      { timeout: 30_000, interval: 500 },
+    );
+    expect(await operator.rollback("c", "r", 1)).toMatchObject({
+      state: "dead",
+      attempts: 0,
+      error: { code: "GENERATION_NOT_FOUND" },
+    });
+    expect(await answerOf("4", "$ cat file")).toBe("3");
+  });
 
   it("of a session that never was says so", async () => {
     await start("0s");
