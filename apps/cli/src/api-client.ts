@@ -5,6 +5,8 @@ import { ApiError, ApiProtocolError, ApiUnreachableError } from "./errors.ts";
 
 /** The longest wait for an answer: the whole of a JSON one, the beginning of a stream or a file. In ms. */
 const ANSWER_TIMEOUT_MS = 60_000;
+/** The longest that a file may take to be uploaded, in ms: the dispatcher takes no longer requests. */
+const UPLOAD_TIMEOUT_MS = 3_600_000;
 /** An event stream that says nothing for longer than this, not even a heartbeat, is taken for dead. */
 const STREAM_SILENCE_MS = 90_000;
 /** The longest event that is read, in characters. */
@@ -45,14 +47,24 @@ export class ApiClient {
     path: string,
     body: unknown,
     schema: Schema,
-    options: { readonly signal?: AbortSignal } = {},
+    options: { readonly signal?: AbortSignal; readonly headers?: Readonly<Record<string, string>> } = {},
   ): Promise<z.output<Schema>> {
-    const headers = { "content-type": "application/json" };
+    const headers = { "content-type": "application/json", ...options.headers };
     return await this.#json(
       path,
       { ...options, method: "POST", headers, body: JSON.stringify(body) },
       schema,
     );
+  }
+
+  /** `PUT` of bytes. The answer may take as long as the bytes do. */
+  async put(
+    path: string,
+    body: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
+    options: { readonly signal?: AbortSignal; readonly headers?: Readonly<Record<string, string>> } = {},
+  ): Promise<Response> {
+    const init = { ...options, signal: options.signal ?? null, method: "PUT", body, duplex: "half" };
+    return await this.#fetch(path, init as RequestInit, UPLOAD_TIMEOUT_MS);
   }
 
   /** The bytes of a file, as they come. */
@@ -96,9 +108,9 @@ export class ApiClient {
   }
 
   /** Awaits the beginning of an answer. */
-  async #fetch(path: string, init: RequestInit): Promise<Response> {
+  async #fetch(path: string, init: RequestInit, timeoutMs = ANSWER_TIMEOUT_MS): Promise<Response> {
     const started = new AbortController();
-    const timer = setTimeout(() => started.abort(new Error("no answer in time")), ANSWER_TIMEOUT_MS);
+    const timer = setTimeout(() => started.abort(new Error("no answer in time")), timeoutMs);
     const signals = init.signal ? [init.signal, started.signal] : [started.signal];
     try {
       const response = await fetch(`${this.#base}/v1${path}`, {
@@ -158,8 +170,8 @@ function parseJson(text: string): unknown {
 async function refusal(response: Response): Promise<ApiError> {
   const text = await response.text().catch(() => "");
   try {
-    const { code, detail, title } = problemSchema.parse(JSON.parse(text));
-    return new ApiError(code, detail ?? title ?? `status ${response.status}`, response.status);
+    const { code, detail, title, missing } = problemSchema.parse(JSON.parse(text));
+    return new ApiError(code, detail ?? title ?? `status ${response.status}`, response.status, missing);
   } catch {
     return new ApiError("HTTP_ERROR", `the server answered with status ${response.status}`, response.status);
   }

@@ -29,6 +29,7 @@ export const messageSchema = z.looseObject({
   messageId: z.string(),
   sessionId: z.string(),
   state: z.enum(messageStates),
+  generation: z.number().optional(),
   error: errorSchema.optional(),
   replies: z.array(replySchema),
 });
@@ -38,6 +39,7 @@ export const problemSchema = z.looseObject({
   code: z.string(),
   detail: z.string().optional(),
   title: z.string().optional(),
+  missing: z.array(z.string()).optional(),
 });
 
 export const generationSchema = z.looseObject({
@@ -48,7 +50,10 @@ export const generationSchema = z.looseObject({
   epoch: z.number(),
   entries: z.number(),
   totalBytes: z.number(),
-  ends: z.array(z.looseObject({ messageId: z.string(), outcome: z.string() })),
+  changed: z.looseObject({ set: z.number(), removed: z.number() }).optional(),
+  ends: z.array(
+    z.looseObject({ messageId: z.string(), outcome: z.string(), operation: z.string().optional() }),
+  ),
   replies: z.number(),
 });
 
@@ -95,4 +100,30 @@ export const filePageSchema = z.looseObject({
   generation: z.number().int().min(0),
   files: z.array(fileSchema),
   cursor: z.string().optional(),
+});
+
+/** What an operation on a session is answered with; without a generation where it is not applied yet. */
+export const operationSchema = acceptedSchema.extend({ generation: z.number().optional() });
+
+export const diffPageSchema = z.looseObject({
+  from: z.number(),
+  to: z.number(),
+  total: z.number(),
+  changes: z.array(
+    z.looseObject({
+      path: z.string(),
+      change: z.enum(["added", "removed", "changed"]),
+      what: z.array(z.string()).optional(),
+      before: fileSchema.optional(),
+      after: fileSchema.optional(),
+    }),
+  ),
+  cursor: z.string().optional(),
+});
+
+export const forkSchema = z.looseObject({
+  sessionId: z.string(),
+  generation: z.number(),
+  conversation: z.string(),
+  source: z.looseObject({ sessionId: z.string(), generation: z.number() }),
 });

@@ -10,10 +10,13 @@ export class UsageError extends LongshoreError {
 /** The dispatcher refused a request, in its own words (RFC 9457). */
 export class ApiError extends LongshoreError {
   readonly status: number;
+  /** Hashes of contents that have to be uploaded first (`UPLOADS_MISSING`). */
+  readonly missing: readonly string[];
 
-  constructor(code: string, message: string, status: number) {
+  constructor(code: string, message: string, status: number, missing: readonly string[] = []) {
     super(code, message, { retryable: status === 429 || status >= 500 });
     this.status = status;
+    this.missing = missing;
   }
 }
 
@@ -65,6 +68,26 @@ export class WaitTimeoutError extends LongshoreError {
 export class PullError extends LongshoreError {
   constructor(message: string, cause?: unknown) {
     super("PULL_REFUSED", message, { cause });
+  }
+}
+
+/** What could not be pushed as it is. */
+export class PushError extends LongshoreError {
+  constructor(message: string, cause?: unknown) {
+    super("PUSH_REFUSED", message, { cause });
+  }
+}
+
+/** An operation on a session was accepted and could not be applied. The code is that of the reason. */
+export class OperationFailedError extends LongshoreError {}
+
+/** Garbage of some sessions could not be collected. */
+export class CollectError extends LongshoreError {
+  readonly failed: number;
+
+  constructor(failed: number) {
+    super("COLLECT_FAILED", `${failed} ${failed === 1 ? "session" : "sessions"} could not be collected`);
+    this.failed = failed;
   }
 }
 

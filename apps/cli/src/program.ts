@@ -5,6 +5,7 @@ import { chat } from "./chat.ts";
 import type { CommandContext, GlobalOptions } from "./command-context.ts";
 import { runApp, runDev } from "./run-process.ts";
 import { send } from "./send.ts";
+import { fork, putFile, rollBack, showDiff, showLog } from "./session-history.ts";
 import { pullSession } from "./session-pull.ts";
 import { listFiles, listSessions, showFile, showSession } from "./sessions.ts";
 
@@ -76,12 +77,78 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     );
   ofGeneration(sessions.command("pull"))
     .argument("<session>")
-    .argument("<directory>", "a new or empty directory")
+    .argument("<directory>", "a new or empty directory; any with --update")
     .description("download a session's directory")
+    .option("--under <path>", "only this directory of the session")
+    .option("--update", "into a directory that holds something: only what differs is downloaded")
+    .option("--delete", "with --update: remove what the session does not have")
     .action((id: string, directory: string, _options, command: Command) =>
       pullSession(context, id, directory, command.optsWithGlobals()),
     );
 
+  waiting(sessions.command("push"))
+    .argument("<session>")
+    .argument("<directory>")
+    .description("upload what differs in a directory, as one commit")
+    .option("--under <path>", "into this directory of the session")
+    .option(
+      "--exclude <pattern>",
+      "leave paths out, such as '**/node_modules/**' (again for more)",
+      collect,
+      [],
+    )
+    .option("--delete", "remove from the session what the directory does not have")
+    .option("--dry-run", "only say what would be done")
+    .action(async (id: string, directory: string, _options, command: Command) => {
+      const { pushSession } = await import("./session-push.ts");
+      await pushSession(context, id, directory, command.optsWithGlobals());
+    });
+  waiting(sessions.command("put"))
+    .argument("<session>")
+    .argument("<file>", "of this machine")
+    .argument("<path>", "from the session directory: workspace/...")
+    .description("put one file into a session")
+    .action((id: string, file: string, path: string, _options, command: Command) =>
+      putFile(context, id, file, path, command.optsWithGlobals()),
+    );
+  sessions
+    .command("log")
+    .argument("<session>")
+    .description("list the generations of a session, newest first")
+    .option("--limit <number>", "at most so many", wholeNumber, 50)
+    .action((id: string, _options, command: Command) => showLog(context, id, command.optsWithGlobals()));
+  sessions
+    .command("diff")
+    .argument("<session>")
+    .description("what is different between two generations")
+    .option("--from <number>", "default: the one before; 0: nothing", number)
+    .option("--to <number>", "default: the newest", wholeNumber)
+    .action((id: string, _options, command: Command) => showDiff(context, id, command.optsWithGlobals()));
+  waiting(sessions.command("rollback"))
+    .argument("<session>")
+    .argument("<generation>", "whose files the session is to have again", wholeNumber)
+    .description("give a session the files of an earlier generation, as a new one")
+    .action((id: string, generation: number, _options, command: Command) =>
+      rollBack(context, id, generation, command.optsWithGlobals()),
+    );
+  sessions
+    .command("fork")
+    .argument("<session>")
+    .description("begin a session from a generation of another one")
+    .option("--generation <number>", "default: the newest", wholeNumber)
+    .option("--conversation <id>", "whose session it is to be (default: a new conversation)")
+    .option("--thread <id>", "thread of the conversation")
+    .action((id: string, _options, command: Command) => fork(context, id, command.optsWithGlobals()));
+
+  program
+    .command("gc")
+    .description("remove generations beyond their retention, and what nothing needs, from the object store")
+    .option("--dry-run", "only say what would be done")
+    .option("--tenant <name>", "only this one's sessions")
+    .action(async (_options, command: Command) => {
+      const { collectGarbage } = await import("./collect.ts");
+      await collectGarbage(context, command.optsWithGlobals());
+    });
   program
     .command("doctor")
     .description(
@@ -109,6 +176,11 @@ function ofGeneration(command: Command): Command {
   return command.option("--generation <number>", "as of this generation (default: the newest)", wholeNumber);
 }
 
+/** Options of what waits until the session has come to it. */
+function waiting(command: Command): Command {
+  return command.option("--timeout <seconds>", "the longest wait", wholeNumber, WAIT_SECONDS);
+}
+
 function collect(value: string, previous: readonly string[]): string[] {
   return [...previous, value];
 }
@@ -119,6 +191,10 @@ function wholeNumber(text: string): number {
     throw new InvalidArgumentError("a whole number from 1");
   }
   return value;
+}
+
+function number(text: string): number {
+  return text === "0" ? 0 : wholeNumber(text);
 }
 
 function userName(): string {

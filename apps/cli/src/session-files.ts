@@ -1,4 +1,4 @@
-import { isSessionId } from "@longshore/shared";
+import { isSessionId, sessionPathOfApi } from "@longshore/shared";
 import type { ApiClient } from "./api-client.ts";
 import { type FileAnswer, filePageSchema } from "./api-schemas.ts";
 import { ApiProtocolError, UsageError } from "./errors.ts";
@@ -18,6 +18,7 @@ export async function readFiles(
   sessionId: string,
   wanted: number | undefined,
   signal: AbortSignal,
+  under?: string,
 ): Promise<GenerationFiles> {
   const base = sessionPath(sessionId);
   const files: FileAnswer[] = [];
@@ -27,6 +28,7 @@ export async function readFiles(
     const query = new URLSearchParams({ limit: String(PAGE) });
     if (generation !== undefined) query.set("generation", String(generation));
     if (cursor !== undefined) query.set("cursor", cursor);
+    if (under !== undefined) query.set("under", under);
     const page = await client.get(`${base}/files?${query}`, filePageSchema, { signal });
     if (page.generation === 0) return { generation: 0, files: [] };
     generation = page.generation;
@@ -35,6 +37,45 @@ export async function readFiles(
     cursor = page.cursor;
   } while (cursor !== undefined);
   return { generation: generation ?? 0, files };
+}
+
+/** A directory of a session that a local one stands for; the session directory itself for the root. */
+export class SessionPart {
+  readonly #prefix: Buffer;
+  /** As the API takes it; undefined for the root. */
+  readonly under: string | undefined;
+
+  /** @param given from the session directory. @throws UnsafePathError */
+  constructor(given: string | undefined) {
+    this.under = given === undefined ? undefined : sessionPathOfApi(given);
+    this.#prefix = Buffer.from(this.under === undefined ? "" : `${this.under}/`);
+  }
+
+  /** The path in the session of one below the local directory. */
+  full(path: Buffer): Buffer {
+    return Buffer.concat([this.#prefix, path]);
+  }
+
+  /** The path below the local directory of one in the session; undefined for what is not in this part. */
+  below(path: Buffer): Buffer | undefined {
+    const inside =
+      path.length > this.#prefix.length && path.subarray(0, this.#prefix.length).equals(this.#prefix);
+    return inside ? path.subarray(this.#prefix.length) : undefined;
+  }
+}
+
+/** A file of a session by its path below the local directory that stands for a part of it. */
+export interface PartEntry {
+  readonly path: Buffer;
+  readonly file: FileAnswer;
+}
+
+/** The entries of a part of a session. */
+export function entriesOf(files: readonly FileAnswer[], part: SessionPart): PartEntry[] {
+  return files.flatMap((file) => {
+    const path = part.below(bytesOf(file.path, file.pathBase64));
+    return path === undefined ? [] : [{ path, file }];
+  });
 }
 
 /** The API's path of a session. @throws UsageError for what is no session id, before it gets into an address */

@@ -7,6 +7,7 @@ import {
   readlinkSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -37,17 +38,21 @@ let directory: string;
 let server: Server;
 let served: readonly Served[];
 let pageSize: number;
+/** Paths whose content was asked for. */
+let downloads: string[];
 const stdout = new PassThrough({ encoding: "utf8" });
 
 beforeEach(async () => {
   base = mkdtempSync(join(tmpdir(), "session-pull-"));
   directory = join(base, "copy");
   pageSize = 1_000;
+  downloads = [];
   server = createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url ?? "/", "http://localhost");
     const [, name] = /\/files\/(.+)$/.exec(pathname) ?? [];
     if (name !== undefined) {
       const path = Buffer.from(name, "base64url");
+      downloads.push(path.toString("latin1"));
       const file = served.find((entry) => path.equals(bytesOf(entry)));
       response.end(file?.content ?? "");
       return;
@@ -75,7 +80,11 @@ function bytesOf({ path, pathBase64 }: Served): Buffer {
   return pathBase64 === undefined ? Buffer.from(path) : Buffer.from(pathBase64, "base64url");
 }
 
-const pull = (entries: readonly Served[], session = sessionId) => {
+const pull = (
+  entries: readonly Served[],
+  session = sessionId,
+  options: { readonly update?: boolean; readonly delete?: boolean; readonly under?: string } = {},
+) => {
   served = entries;
   const { port } = server.address() as AddressInfo;
   return pullSession(
@@ -88,7 +97,7 @@ const pull = (entries: readonly Served[], session = sessionId) => {
     },
     session,
     directory,
-    { url: `http://127.0.0.1:${port}` },
+    { url: `http://127.0.0.1:${port}`, ...options },
   );
 };
 
@@ -175,6 +184,78 @@ describe("pulling a session", () => {
     await pull([{ path: "a", type: "file", content: "1" }]);
     await expect(pull([{ path: "a", type: "file", content: "2" }])).rejects.toThrow(code("PULL_REFUSED"));
     expect(readFileSync(join(directory, "a"), "utf8")).toBe("1");
+  });
+
+  it("downloads only what differs into a directory that it may update", async () => {
+    const entries: Served[] = [
+      { path: "d", type: "directory", mode: 0o500 },
+      { path: "d/same", type: "file", content: "same" },
+      { path: "d/longer", type: "file", content: "1" },
+      { path: "d/mode", type: "file", content: "mode" },
+      { path: "link", type: "link", target: "a" },
+    ];
+    await pull(entries);
+    downloads = [];
+    const changed = [
+      ...entries.slice(0, 2),
+      { path: "d/longer", type: "file", content: "12", mode: 0o600 },
+      { path: "d/mode", type: "file", content: "mode", mode: 0o755 },
+      { path: "link", type: "link", target: "b" },
+      { path: "new", type: "file", content: "new" },
+    ] as const;
+    writeFileSync(join(directory, "mine"), "mine");
+    await pull(changed, sessionId, { update: true });
+    expect(downloads.sort()).toEqual(["d/longer", "d/mode", "new"]);
+    expect(readFileSync(join(directory, "d/longer"), "utf8")).toBe("12");
+    expect(statSync(join(directory, "d/mode")).mode & 0o777).toBe(0o755);
+    expect(statSync(join(directory, "d")).mode & 0o777).toBe(0o500);
+    expect(readlinkSync(join(directory, "link"))).toBe("b");
+    expect(readdirSync(directory).sort()).toEqual(["d", "link", "mine", "new"]);
+    downloads = [];
+    await pull(changed, sessionId, { update: true, delete: true });
+    expect(downloads).toEqual([]);
+    expect(existsSync(join(directory, "mine"))).toBe(false);
+  });
+
+  it("replaces a directory by a file, or a file by one, only where it may delete", async () => {
+    await pull([
+      { path: "a", type: "file", content: "x" },
+      { path: "b", type: "directory" },
+      { path: "b/c", type: "file", content: "x" },
+    ]);
+    const swapped = [
+      { path: "a", type: "directory" },
+      { path: "a/c", type: "file", content: "x" },
+      { path: "b", type: "file", content: "y" },
+    ] as const;
+    await expect(pull(swapped, sessionId, { update: true })).rejects.toThrow(code("PULL_REFUSED"));
+    expect(readFileSync(join(directory, "b/c"), "utf8")).toBe("x");
+    await pull(swapped, sessionId, { update: true, delete: true });
+    expect(readFileSync(join(directory, "a/c"), "utf8")).toBe("x");
+    expect(readFileSync(join(directory, "b"), "utf8")).toBe("y");
+  });
+
+  it("leaves an old file as it is where the new one does not come whole", async () => {
+    await pull([{ path: "a", type: "file", content: "old" }]);
+    await expect(
+      pull([{ path: "a", type: "file", content: "x", sizeBytes: 5 }], sessionId, { update: true }),
+    ).rejects.toThrow(code("PULL_REFUSED"));
+    expect(readFileSync(join(directory, "a"), "utf8")).toBe("old");
+    expect(readdirSync(directory)).toEqual(["a"]);
+  });
+
+  it("takes a part of a session for the whole directory", async () => {
+    await pull(
+      [
+        { path: "w", type: "directory" },
+        { path: "w/d", type: "directory" },
+        { path: "w/d/a", type: "file", content: "x" },
+      ],
+      sessionId,
+      { under: "/session/w" },
+    );
+    expect(readFileSync(join(directory, "d/a"), "utf8")).toBe("x");
+    expect(downloads).toEqual(["w/d/a"]);
   });
 
   it("puts nothing but a session's id into an address", async () => {

@@ -33,6 +33,11 @@ export class StatusLine {
     this.#draw();
   }
 
+  /** Other words at the next redraw: for who has new ones more often than anybody reads. */
+  update(text: string): void {
+    this.#text = text;
+  }
+
   hide(): void {
     if (this.#timer === undefined) return;
     clearInterval(this.#timer);

@@ -5,6 +5,7 @@ import {
   type Clock,
   type Configuration,
   deriveMessageId,
+  deriveOperationId,
   InvalidMessageError,
   type Logger,
   MailboxFullError,
@@ -13,6 +14,7 @@ import {
   MessageTooLargeError,
   type Metrics,
   NoRouteError,
+  type Operation,
   routeMessage,
   type SessionState,
   type StoredAttachment,
@@ -26,6 +28,7 @@ import {
 import type { Redis } from "ioredis";
 import { nameAttachments } from "./attachment-names.ts";
 import { StoreTimeoutError } from "./errors.ts";
+import type { SessionOrigin } from "./session-origin.ts";
 
 /** How long the object store may take for the attachments of a message, in ms. */
 const STORE_TIMEOUT_MS = 60_000;
@@ -93,8 +96,34 @@ export class Acceptor {
     }
   }
 
+  /**
+   * Accepts an operation on a session: a message that is no word to its agent, in order with those that are. Its
+   * contents are in the object store already.
+   *
+   * @param key chosen by its sender; the idempotency key among the session's operations
+   * @throws UnknownAgentError where the agent is not configured any more; MailboxFullError; Redis' errors, as `accept`
+   */
+  async acceptOperation(
+    ref: SessionRef,
+    { agent, ...conversation }: SessionOrigin,
+    sender: string,
+    key: string,
+    operation: Operation,
+  ): Promise<AcceptedAnswer> {
+    const { agents } = this.#options.configuration();
+    if (!Object.hasOwn(agents, agent) || agents[agent]?.tenant !== ref.tenant)
+      throw new UnknownAgentError(agent);
+    const answer = await this.#append({
+      ...{ ...ref, ...conversation, agent, id: deriveOperationId(ref.sessionId, key) },
+      ...{ sender: { id: sender }, text: "", attachments: [], kind: "system", operation },
+      acceptedAt: new Date(this.#options.clock.now()).toISOString(),
+    });
+    this.#count(ref.tenant, agent, answer.duplicate ? "duplicate" : "accepted");
+    return answer;
+  }
+
   async #accept(tenant: string, message: Message): Promise<AcceptedAnswer> {
-    const { configuration, state, turnWakes, clock } = this.#options;
+    const { configuration, clock } = this.#options;
     const { sessionId, agent } = routeMessage(configuration(), { tenant, ...message });
     const contents = decodeAttachments(message, agent);
 
@@ -102,14 +131,20 @@ export class Acceptor {
     const attachments = await this.#store({ tenant, sessionId }, contents);
 
     const { id: _senderId, attachments: _content, ...rest } = message;
-    const accepted: AcceptedMessage = {
+    return await this.#append({
       ...rest,
       id: messageId,
       tenant,
       sessionId,
       attachments,
       acceptedAt: new Date(clock.now()).toISOString(),
-    };
+    });
+  }
+
+  /** Steps 3 to 5. */
+  async #append(accepted: AcceptedMessage): Promise<AcceptedAnswer> {
+    const { configuration, state, turnWakes } = this.#options;
+    const { id: messageId, tenant, sessionId } = accepted;
     const bound = configuration().tenants[tenant]?.limits.mailbox ?? 0;
     const result = await state.accept(accepted, bound);
 

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { openBackend, SessionStore } from "@longshore/session-store";
 import {
   type Clock,
@@ -5,6 +6,7 @@ import {
   connectRedis,
   type Environment,
   type Logger,
+  longestActivationMs,
   Metrics,
   openReplyWakes,
   openTurnWakes,
@@ -17,6 +19,7 @@ import {
 import { Queue } from "bullmq";
 import { Acceptor } from "./accept.ts";
 import { awaitAnswer } from "./await-answer.ts";
+import { Collector } from "./collector.ts";
 import { Channels } from "./delivery/channels.ts";
 import { Delivery } from "./delivery/delivery.ts";
 import { EventHub } from "./event-hub.ts";
@@ -24,6 +27,7 @@ import { ArtifactLinks } from "./http/artifact-links.ts";
 import { buildApi } from "./http/server.ts";
 import { ServerCloser } from "./http/server-closer.ts";
 import { StreamSlots } from "./http/stream-slots.ts";
+import { UploadSpool } from "./http/upload-spool.ts";
 import { InboundConsumer } from "./inbound-consumer.ts";
 import { MessageViews } from "./message-view.ts";
 import { QueueBoard } from "./queue-board.ts";
@@ -81,7 +85,11 @@ export async function startDispatcher({
       metrics.objectStoreBytes.inc({ direction: "down" }, bytesReceived);
     },
   });
-  const store = new SessionStore({ backend, clock });
+  const store = new SessionStore({
+    backend,
+    clock,
+    longestActivationMs: longestActivationMs(configuration()),
+  });
   stack.defer(() => store.close());
 
   const connect = (
@@ -148,6 +156,9 @@ export async function startDispatcher({
   const sweeper = new Sweeper({ configuration, state, redis, turnWakes, replyWakes, metrics, log });
   stack.defer(() => sweeper.close());
 
+  const collector = new Collector({ configuration, store, redis, metrics, log });
+  stack.defer(() => collector.close());
+
   const api = await buildApi({
     configuration,
     acceptor,
@@ -158,6 +169,7 @@ export async function startDispatcher({
     views: new MessageViews({ state, store }),
     access: new SessionAccess(state, store),
     links: new ArtifactLinks(redis, clock),
+    spool: new UploadSpool({ directory: join(environment.LONGSHORE_RUN_DIR, "uploads") }),
     board: new QueueBoard({ inbound, turns: turnWakes.queue, replies: replyWakes.queue }),
     slots: new StreamSlots(),
     readiness,
@@ -172,6 +184,7 @@ export async function startDispatcher({
   await consumer.start();
   delivery.start();
   sweeper.start();
+  collector.start();
 
   // First of all when it closes: readiness says so, and requests that are held open end.
   stack.defer(() => closing.abort());

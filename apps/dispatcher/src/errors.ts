@@ -10,6 +10,12 @@ export class StoreTimeoutError extends LongshoreError {
   }
 }
 
+/**
+ * An operation on a session was accepted and could not be applied. Its code is that of the reason: `UNSAFE_PATH` (a file
+ * is in the way of a directory), `QUOTA_EXCEEDED`, `GENERATION_NOT_FOUND` ...
+ */
+export class OperationFailedError extends LongshoreError {}
+
 /** The Redis at hand can't hold the fleet's state. Usual cause: an eviction policy that drops keys. */
 export class UnsuitableRedisError extends LongshoreError {
   constructor(problem: string) {

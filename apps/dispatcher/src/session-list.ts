@@ -1,4 +1,5 @@
-import { isSessionId, type SessionState, tenantSessionsKey } from "@longshore/shared";
+import type { SessionStore } from "@longshore/session-store";
+import { commitNoteSchema, isSessionId, type SessionState, tenantSessionsKey } from "@longshore/shared";
 import type { Redis } from "ioredis";
 import { z } from "zod";
 
@@ -10,7 +11,7 @@ export const sessionSummarySchema = z.object({
   waiting: z.int(),
   /** Whether a worker holds it now. */
   active: z.boolean(),
-  /** The newest generation that was published, as far as Redis knows; 0: none. */
+  /** The newest generation that was published, as far as is known; 0: none. */
   generation: z.int(),
 });
 
@@ -76,17 +77,23 @@ export function parseCursor(text: string): ListedSession | undefined {
   return { sessionId, lastActiveMs: Number(score) };
 }
 
+/** What Redis knows of a session; of one that it has forgotten, or never heard of (a fork), what its newest commit says. */
 export async function summarizeSession(
-  state: SessionState,
+  { state, store }: { readonly state: SessionState; readonly store: SessionStore },
+  tenant: string,
   { sessionId, lastActiveMs }: ListedSession,
+  signal: AbortSignal,
 ): Promise<z.output<typeof sessionSummarySchema>> {
-  const { agent, waiting, leasedBy, generation } = await state.inspect(sessionId);
+  const known = await state.inspect(sessionId);
+  const newest =
+    known.tenant === undefined ? await store.readNewest({ tenant, sessionId }, signal) : undefined;
+  const agent = known.agent ?? commitNoteSchema.safeParse(newest?.note).data?.agent;
   return {
     sessionId,
     ...(agent === undefined ? {} : { agent }),
     lastActiveAt: new Date(lastActiveMs).toISOString(),
-    waiting,
-    active: leasedBy !== undefined,
-    generation,
+    waiting: known.waiting,
+    active: known.leasedBy !== undefined,
+    generation: newest?.generation ?? known.generation,
   };
 }

@@ -50,6 +50,11 @@ export {
 export type { FileTable } from "./format/file-table.ts";
 export type { DirectoryEntry, FileEntry, LinkEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
 export type { CollectOptions, CollectReport, ObjectCount } from "./gc/collect.ts";
+export {
+  type CollectedSession,
+  type CollectSessionsOptions,
+  collectSessions,
+} from "./gc/collect-sessions.ts";
 export type { Retention } from "./gc/retained.ts";
 export type { StoredInbound } from "./inbound.ts";
 export type { DirectoryRef, SessionRef, VolumeRef } from "./keys.ts";

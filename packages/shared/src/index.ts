@@ -90,13 +90,16 @@ export {
   type RollbackOperation,
   summarizeOperation,
   type UploadOperation,
+  uploadSchema,
 } from "./operation.ts";
 export { connectRedis } from "./redis.ts";
 export { isRedisTrouble } from "./redis-trouble.ts";
+export { retentionOf, type SessionRetention } from "./retention.ts";
 export { type Destination, type Routed, routeMessage } from "./routing.ts";
 export type { SessionEvent } from "./session-event.ts";
 export {
   deriveMessageId,
+  deriveOperationId,
   deriveReplyId,
   deriveSessionId,
   hashId,

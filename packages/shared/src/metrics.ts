@@ -105,6 +105,23 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly collections = new Counter({
+    name: "longshore_collections_total",
+    help: "Sessions whose garbage was collected, by outcome: collected, failed",
+    labelNames: ["outcome"] as const,
+    registers: [this.registry],
+  });
+  readonly collectedObjects = new Counter({
+    name: "longshore_collected_objects_total",
+    help: "Objects that garbage collection deleted from the object store",
+    registers: [this.registry],
+  });
+  readonly collectedBytes = new Counter({
+    name: "longshore_collected_bytes_total",
+    help: "Bytes of the objects that garbage collection deleted",
+    registers: [this.registry],
+  });
+
   constructor() {
     // Present from the start, so that a rate over them is defined.
     this.fenced.inc(0);

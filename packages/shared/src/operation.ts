@@ -27,7 +27,7 @@ const operationPathSchema = textOrBytesSchema.superRefine((path, context) => {
 });
 export type OperationPath = z.output<typeof operationPathSchema>;
 
-const uploadSchema = z.strictObject({
+export const uploadSchema = z.strictObject({
   type: z.literal("upload"),
   /** Files to be written; their contents are in the object store already, below the session's `inbound/`. */
   set: z.array(

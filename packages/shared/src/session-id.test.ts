@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { messageKey } from "./keys.ts";
 import {
   deriveMessageId,
+  deriveOperationId,
   deriveReplyId,
   deriveSessionId,
   hashId,
@@ -87,6 +88,16 @@ describe("message ids", () => {
       expect(() => messageKey(text)).toThrow(RangeError);
     },
   );
+});
+
+describe("operation ids", () => {
+  it("are those of messages, and never that of one with the same id", () => {
+    const sessionId = hashId("s");
+    const id = deriveOperationId(sessionId, "1");
+    expect(sessionOfMessageId(id)).toBe(sessionId);
+    expect(id).not.toBe(deriveMessageId(sessionId, "1"));
+    expect(id).toBe(deriveOperationId(sessionId, "1"));
+  });
 });
 
 describe("deriveReplyId", () => {

@@ -56,6 +56,11 @@ export function deriveMessageId(sessionId: string, senderMessageId: string): str
   return `${sessionId}-${hashId("message", senderMessageId)}`;
 }
 
+/** The id of the message by which an operation is accepted; never that of a message of the same sender's id. */
+export function deriveOperationId(sessionId: string, key: string): string {
+  return `${sessionId}-${hashId("operation", key)}`;
+}
+
 const MESSAGE_ID = /^([a-z2-7]{26})-([a-z2-7]{26})$/;
 const SESSION_ID = /^[a-z2-7]{26}$/;
 

@@ -68,7 +68,7 @@ export class DispatcherStack implements AsyncDisposable {
       },
       operators: [{ id: "operator", hash: hash(keys.operator) }],
       agents: {
-        helper: agent("acme", { message: "1KiB", attachments: 2, attachmentBytes: "64KiB" }),
+        helper: agent("acme", { message: "1KiB", attachments: 2, attachmentBytes: "64KiB", disk: "1MiB" }),
         stranger: agent("other", {}),
       },
       routes: ["http", ...Object.keys(channels)].flatMap((channel) =>
@@ -93,6 +93,7 @@ export class DispatcherStack implements AsyncDisposable {
       LONGSHORE_CONFIG: join(this.directory, "longshore.yaml"),
       REDIS_URL: this.redis.url,
       OBJECT_STORE_URL: this.storeUrl,
+      LONGSHORE_RUN_DIR: join(this.directory, "run"),
       PORT: "0",
       METRICS_PORT: "0",
       LOG_LEVEL: "debug",

@@ -120,6 +120,27 @@ export class HandWorker {
     return message;
   }
 
+  /** Gives the oldest message of a session up, without a notice. */
+  async refuse(sessionId: string, error: { readonly code: string; readonly message: string }): Promise<void> {
+    const nonce = randomUUID();
+    const taken = await this.state.takeLease(sessionId, nonce, "by-hand", LEASE_MS);
+    const [message] = await this.state.readMailbox(sessionId, 1);
+    if (!taken.taken || message === undefined) throw new Error("there is nothing to refuse");
+    const { lease } = taken;
+    const ref = { tenant: message.tenant, sessionId };
+    const note: CommitNote = {
+      ...{ agent: message.agent, replies: [], undelivered: [], recent: [message.id] },
+      ends: [endMessage(message, "dead", error)],
+    };
+    const { commit } = await this.store.commitUnchanged(ref, await this.store.readNewest(ref), {
+      ...{ epoch: lease.epoch, nonce, worker: "by-hand", kind: "turn" },
+      note: note as unknown as JsonObject,
+    });
+    const { generation } = commit;
+    await this.state.publish(sessionId, lease, { generation, replies: [], ends: note.ends });
+    await this.state.releaseLease(sessionId, lease, { generation, handBack: true });
+  }
+
   async close(): Promise<void> {
     await this.#replyWakes.close();
     this.redis.disconnect();

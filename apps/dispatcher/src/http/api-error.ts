@@ -11,6 +11,12 @@ export type ApiErrorCode =
   | "NOT_A_FILE"
   | "ARTIFACT_NOT_FOUND"
   | "LINK_EXPIRED"
+  | "DIGEST_MISMATCH"
+  | "UPLOADS_MISSING"
+  | "UPLOAD_CUT"
+  | "UPLOAD_TIMEOUT"
+  | "ORIGIN_UNKNOWN"
+  | "NOTHING_COMMITTED"
   | "RANGE_NOT_SATISFIABLE"
   | "INVALID_REQUEST"
   | "MALFORMED_JSON"
@@ -21,6 +27,8 @@ export type ApiErrorCode =
 
 export interface ApiErrorOptions {
   readonly problems?: readonly InputProblem[];
+  /** Hashes of contents that have to be uploaded first. */
+  readonly missing?: readonly string[];
   /** When to try again, in seconds. */
   readonly retryAfterSeconds?: number;
   readonly cause?: unknown;
@@ -30,12 +38,14 @@ export interface ApiErrorOptions {
 export class ApiError extends LongshoreError {
   readonly status: number;
   readonly problems: readonly InputProblem[] | undefined;
+  readonly missing: readonly string[] | undefined;
   readonly retryAfterSeconds: number | undefined;
 
   constructor(status: number, code: ApiErrorCode, detail: string, options: ApiErrorOptions = {}) {
     super(code, detail, { retryable: options.retryAfterSeconds !== undefined, cause: options.cause });
     this.status = status;
     this.problems = options.problems;
+    this.missing = options.missing;
     this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }

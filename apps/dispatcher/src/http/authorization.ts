@@ -13,6 +13,8 @@ declare module "fastify" {
     open?: true;
     /** What the key must be allowed, and that it is a tenant's. */
     scope?: Scope;
+    /** The longest JSON body, in bytes. @default the longest message that one of the tenant's agents takes */
+    bodyBytes?: number;
   }
 }
 

@@ -12,6 +12,8 @@ const FRAME_BYTES = 64 * 1024;
 const FRAME_BYTES_PER_ATTACHMENT = 4 * 1024;
 /** JSON may write a byte as `\u0000`. */
 const ESCAPED = 6;
+/** A JSON body has to be there within this, in ms: it is held in memory while it comes. */
+const ARRIVAL_TIMEOUT_MS = 300_000;
 const BASE64 = 4 / 3;
 
 /** The longest body that can hold a message which one of the tenant's agents takes, in bytes. */
@@ -65,6 +67,8 @@ export class JsonBodies {
 async function collect(payload: IncomingMessage, limit: number): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
+  const late = setTimeout(() => payload.destroy(), ARRIVAL_TIMEOUT_MS);
+  using _ = { [Symbol.dispose]: () => clearTimeout(late) };
   // Not ended with the loop: the refusal still has to be sent on the same connection.
   for await (const chunk of payload.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     bytes += chunk.length;

@@ -3,6 +3,7 @@ import { type InputProblem, InvalidMessageError, isRedisTrouble, LongshoreError 
 import type { FastifyError } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { z } from "zod";
+import { OperationFailedError } from "../errors.ts";
 import { ApiError } from "./api-error.ts";
 
 export const PROBLEM_TYPE = "application/problem+json";
@@ -16,6 +17,8 @@ export const problemSchema = z.object({
   detail: z.string(),
   /** What is wrong with the input, where. */
   errors: z.array(z.object({ where: z.string(), problem: z.string() })).optional(),
+  /** Hashes of contents that have to be uploaded first. */
+  missing: z.array(z.string()).optional(),
 });
 export type ProblemDocument = z.output<typeof problemSchema>;
 
@@ -38,6 +41,8 @@ const STATUS: Readonly<Record<string, number>> = {
   MESSAGE_TOO_LARGE: 413,
   MAILBOX_FULL: 429,
   GENERATION_NOT_FOUND: 404,
+  QUOTA_EXCEEDED: 413,
+  SESSION_EXISTS: 409,
 };
 
 function problem(
@@ -46,10 +51,11 @@ function problem(
   detail: string,
   more: {
     readonly errors?: readonly InputProblem[] | undefined;
+    readonly missing?: readonly string[] | undefined;
     readonly retryAfterSeconds?: number | undefined;
   } = {},
 ): Problem {
-  const { errors, retryAfterSeconds } = more;
+  const { errors, missing, retryAfterSeconds } = more;
   return {
     document: {
       type: "about:blank",
@@ -58,17 +64,27 @@ function problem(
       code,
       detail,
       ...(errors === undefined ? {} : { errors: [...errors] }),
+      ...(missing === undefined ? {} : { missing: [...missing] }),
     },
     retryAfterSeconds,
   };
 }
 
-/** The problem document of an error; undefined where it is a defect, which only the log may describe. */
-export function problemOf(error: unknown): Problem | undefined {
+/** A session that is as it is can't take an operation: 409. */
+const OPERATION_FAILED_STATUS = 409;
+
+/**
+ * The problem document of an error; undefined where it is a defect, which only the log may describe.
+ *
+ * @param bodyIs what a body is that is not valid
+ */
+export function problemOf(error: unknown, bodyIs: "message" | "body" = "body"): Problem | undefined {
   if (error instanceof ApiError) {
-    const { status, code, message, problems, retryAfterSeconds } = error;
-    return problem(status, code, message, { errors: problems, retryAfterSeconds });
+    const { status, code, message, problems, missing, retryAfterSeconds } = error;
+    return problem(status, code, message, { errors: problems, missing, retryAfterSeconds });
   }
+  if (error instanceof OperationFailedError)
+    return problem(STATUS[error.code] ?? OPERATION_FAILED_STATUS, error.code, error.message);
   if (error instanceof LongshoreError) return problemOfLongshore(error);
   if (isRedisTrouble(error))
     return problem(503, "REDIS_UNAVAILABLE", "Redis does not answer; the same request may be sent again", {
@@ -76,7 +92,7 @@ export function problemOf(error: unknown): Problem | undefined {
     });
   if (hasZodFastifySchemaValidationErrors(error)) {
     const { code, detail } =
-      error.validationContext === "body"
+      error.validationContext === "body" && bodyIs === "message"
         ? { code: "INVALID_MESSAGE", detail: "The message is not valid" }
         : { code: "INVALID_REQUEST", detail: `The ${error.validationContext ?? "request"} is not valid` };
     const errors = error.validation.map(({ instancePath, message }) => ({

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
 import type { SessionStore } from "@longshore/session-store";
-import type { Clock, Logger, NotReady, SessionState } from "@longshore/shared";
+import type { Clock, Configuration, Logger, NotReady, SessionState } from "@longshore/shared";
 import type { FastifyInstance, FastifyReply, FastifyRequest, RawServerDefault } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Redis } from "ioredis";
@@ -12,11 +12,13 @@ import type { SessionAccess } from "../session-access.ts";
 import { ApiError } from "./api-error.ts";
 import type { ArtifactLinks } from "./artifact-links.ts";
 import type { StreamSlots } from "./stream-slots.ts";
+import type { UploadSpool } from "./upload-spool.ts";
 
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, Logger, ZodTypeProvider>;
 
 /** What the routes work with. */
 export interface RouteParts {
+  readonly configuration: () => Configuration;
   readonly acceptor: Acceptor;
   readonly state: SessionState;
   readonly store: SessionStore;
@@ -25,6 +27,7 @@ export interface RouteParts {
   readonly views: MessageViews;
   readonly access: SessionAccess;
   readonly links: ArtifactLinks;
+  readonly spool: UploadSpool;
   readonly slots: StreamSlots;
   readonly readiness: () => Promise<readonly NotReady[]>;
   /** Fires when the dispatcher stops: requests that are held open end. */

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import swagger from "@fastify/swagger";
-import type { Configuration, Logger } from "@longshore/shared";
+import type { Logger } from "@longshore/shared";
 import Fastify, { type FastifyReply, type FastifyRequest, LogController } from "fastify";
 import {
   jsonSchemaTransform,
@@ -18,15 +18,17 @@ import { artifactRoutes } from "./routes/artifacts.ts";
 import { fileContentRoutes } from "./routes/file-content.ts";
 import { fileRoutes } from "./routes/files.ts";
 import { healthRoutes } from "./routes/health.ts";
-import { messageRoutes } from "./routes/messages.ts";
+import { historyRoutes } from "./routes/history.ts";
+import { MESSAGES_PATH, messageRoutes } from "./routes/messages.ts";
+import { pushRoutes } from "./routes/push.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
+import { uploadRoutes } from "./routes/uploads.ts";
 
-/** How long a request may take to arrive, in ms. */
-const REQUEST_TIMEOUT_MS = 300_000;
+/** How long a request may take to arrive, in ms: of an upload, mostly, which may not be silent for long in between. */
+const REQUEST_TIMEOUT_MS = 3_600_000;
 const PATH_MAX_LENGTH = 8_192;
 
 export interface ApiOptions extends RouteParts {
-  readonly configuration: () => Configuration;
   readonly board: QueueBoard;
   readonly log: Logger;
 }
@@ -37,7 +39,8 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   const authorization = new Authorization(configuration);
 
   const fail = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
-    const found = problemOf(error) ?? INTERNAL_PROBLEM;
+    const found =
+      problemOf(error, request.routeOptions.url === MESSAGES_PATH ? "message" : "body") ?? INTERNAL_PROBLEM;
     if (found.document.status >= 500) {
       log.error({ err: error, method: request.method, route: request.routeOptions.url }, "request failed");
     }
@@ -80,7 +83,10 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
     }
   });
 
-  const bodies = new JsonBodies({ limit: (request) => bodyLimit(configuration(), request.identity?.tenant) });
+  const bodies = new JsonBodies({
+    limit: (request) =>
+      request.routeOptions.config.bodyBytes ?? bodyLimit(configuration(), request.identity?.tenant),
+  });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", (request: FastifyRequest, payload: IncomingMessage) =>
     bodies.read(request, payload),
@@ -103,6 +109,9 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   sessionRoutes(app, options);
   fileRoutes(app, options);
   fileContentRoutes(app, options);
+  await app.register(async (scope: Api) => uploadRoutes(scope, options));
+  pushRoutes(app, options);
+  historyRoutes(app, options);
   app.get("/openapi.json", { schema: { hide: true } }, async () => app.swagger());
   return app;
 }

@@ -11,6 +11,9 @@ import { eventStreamBody, eventStreamHeaders, type ServerSentEvent } from "../se
 /** The longest that `?wait=` may hold a request, in seconds. */
 const WAIT_MAX_SECONDS = 300;
 
+/** Where messages are sent to. */
+export const MESSAGES_PATH = "/v1/messages";
+
 const acceptedSchema = z.object({
   messageId: z.string(),
   sessionId: z.string(),
@@ -24,7 +27,7 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
   const { acceptor, closing, slots, clock } = parts;
 
   app.post(
-    "/v1/messages",
+    MESSAGES_PATH,
     {
       config: { scope: "send" },
       schema: {

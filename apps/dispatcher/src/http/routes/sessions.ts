@@ -1,4 +1,4 @@
-import type { Commit } from "@longshore/session-store";
+import type { Commit, TableDelta } from "@longshore/session-store";
 import { commitNoteSchema } from "@longshore/shared";
 import { z } from "zod";
 import { followEvents } from "../../follow-events.ts";
@@ -22,19 +22,30 @@ const generationSchema = z.object({
   /** Files, directories and links, and bytes of their content. */
   entries: z.int(),
   totalBytes: z.int(),
-  /** The messages that it ended, and how. */
-  ends: z.array(z.object({ messageId: z.string(), outcome: z.string() })),
+  /** Files and links that it set, and paths that it removed; absent where they are too many for its record. */
+  changed: z.object({ set: z.int(), removed: z.int() }).optional(),
+  /** The messages that it ended, and how; of an upload or a rollback, that it was one. */
+  ends: z.array(z.object({ messageId: z.string(), outcome: z.string(), operation: z.string().optional() })),
   replies: z.int(),
 });
 
 function viewGeneration(commit: Commit): z.output<typeof generationSchema> {
   const note = commitNoteSchema.safeParse(commit.note).data;
-  const { generation, parent, id, kind, partial, time, worker, epoch, entries, totalBytes } = commit;
+  const { generation, parent, id, kind, partial, time, worker, epoch, entries, totalBytes, delta } = commit;
   return {
     ...{ generation, parent, id, kind, partial, time, worker, epoch, entries, totalBytes },
-    ends: (note?.ends ?? []).map(({ message, outcome }) => ({ messageId: message.id, outcome })),
+    ...(delta === undefined ? {} : { changed: countChanges(delta) }),
+    ends: (note?.ends ?? []).map(({ message, outcome }) => ({
+      ...{ messageId: message.id, outcome },
+      ...(message.operation === undefined ? {} : { operation: message.operation.type }),
+    })),
     replies: note?.replies.length ?? 0,
   };
+}
+
+/** Without directories: one that was written to has another time, and is no change that anybody made. */
+function countChanges({ set, removed }: TableDelta): { readonly set: number; readonly removed: number } {
+  return { set: set.filter(({ type }) => type !== "directory").length, removed: removed.length };
 }
 
 const eventId = z.string().regex(/^(?:0|\d{1,16}-\d{1,20})$/, { error: "the id of an event" });
@@ -59,13 +70,17 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
         },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const { limit, cursor } = request.query;
+      const tenant = tenantOf(request);
+      const signal = requestSignal(reply, closing);
       const after = cursor === undefined ? undefined : parseCursor(cursor);
       if (cursor !== undefined && after === undefined)
         throw invalidQuery("cursor", "a cursor of a page before");
-      const page = await listSessions(redis, tenantOf(request), { limit, cursor: after });
-      const sessions = await Promise.all(page.sessions.map((session) => summarizeSession(state, session)));
+      const page = await listSessions(redis, tenant, { limit, cursor: after });
+      const sessions = await Promise.all(
+        page.sessions.map((session) => summarizeSession(parts, tenant, session, signal)),
+      );
       return { sessions, ...(page.cursor === undefined ? {} : { cursor: page.cursor }) };
     },
   );
@@ -167,6 +182,8 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
   app.get(
     "/v1/sessions/:sessionId/events",
     {
+      // HEAD would read the stream to an end that it has not.
+      exposeHeadRoute: false,
       config: { scope: "read" },
       schema: {
         summary: "What happens in a session, as server-sent events",
