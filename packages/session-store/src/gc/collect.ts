@@ -134,13 +134,14 @@ async function findReachable(
   }
   const perhaps = new Reachable(context, ref, signal);
   const releasedPins: ListedObject[] = [];
-  for (const pin of "sessionId" in ref ? pins : []) {
+  for (const pin of pins) {
     const isYoung = nowMs - pin.modifiedMs < youngMs;
-    const state = "sessionId" in ref ? await pinState(context, ref, pin.key, isYoung, signal) : "released";
+    const state = await pinState(context, ref, pin.key, isYoung, signal);
     if (state === "released") releasedPins.push(pin);
-    else
+    else {
       for (const key of await readPin(context, pin.key, signal))
         (state === "held" ? firmly : perhaps).addKey(key);
+    }
   }
   return {
     generations: generations.length,

@@ -3,9 +3,16 @@ import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { putContent } from "../backend/put-content.ts";
 import { forEachBounded } from "../bounded.ts";
 import { readCommit } from "../commit-log.ts";
-import { CorruptObjectError, GenerationNotFoundError } from "../errors.ts";
+import { CorruptObjectError, GenerationNotFoundError, ObjectNotFoundError } from "../errors.ts";
 import { RECORD_BYTES_MAX } from "../format/limits.ts";
-import { generationOfLogKey, logPrefix, pinKey, type SessionRef, sessionOfPinKey } from "../keys.ts";
+import {
+  type DirectoryRef,
+  generationOfLogKey,
+  logPrefix,
+  pinKey,
+  type SessionRef,
+  sessionOfPinKey,
+} from "../keys.ts";
 import type { StoreContext } from "../store-context.ts";
 import { listAll } from "../store-listing.ts";
 
@@ -39,13 +46,21 @@ export async function putPin(
   return key;
 }
 
-/** The keys of the objects that a pin keeps, below the session's prefix. @throws CorruptObjectError, ObjectNotFoundError */
+/**
+ * The keys of the objects that a pin keeps, below the session's prefix; none where a fork has just taken its pin back.
+ *
+ * @throws CorruptObjectError
+ */
 export async function readPin(
   context: StoreContext,
   key: string,
   signal: AbortSignal | undefined,
 ): Promise<string[]> {
-  const bytes = await context.backend.get(key, { signal });
+  const bytes = await context.backend.get(key, { signal }).catch((error: unknown) => {
+    if (error instanceof ObjectNotFoundError) return undefined;
+    throw error;
+  });
+  if (bytes === undefined) return [];
   const packed = bytes.subarray(HASH_BYTES);
   if (!createHash("sha256").update(packed).digest().equals(bytes.subarray(0, HASH_BYTES)))
     throw new CorruptObjectError(key, "wrong checksum");
@@ -57,13 +72,13 @@ export async function readPin(
 /** @param isYoung whether the pin was put less than the longest life of an activation ago */
 export async function pinState(
   context: StoreContext,
-  origin: SessionRef,
+  origin: DirectoryRef,
   key: string,
   isYoung: boolean,
   signal: AbortSignal | undefined,
 ): Promise<PinState> {
   const fork = { tenant: origin.tenant, sessionId: sessionOfPinKey(key) };
-  if (await usesOrigin(context, fork, origin.sessionId, signal)) return "held";
+  if ("sessionId" in origin && (await usesOrigin(context, fork, origin.sessionId, signal))) return "held";
   return isYoung ? "pending" : "released";
 }
 
