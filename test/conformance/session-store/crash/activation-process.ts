@@ -13,6 +13,8 @@ export interface ActivationOrder {
   readonly sessionId: string;
   /** Empty. */
   readonly directory: string;
+  /** The directory of the host's chunk cache. */
+  readonly cache: string;
   /** The change of a file system to die at; none by default. */
   readonly dieAt?: number;
 }
@@ -24,7 +26,8 @@ const backend = openBackend(
   order.url,
   order.endpoint === undefined ? {} : { ...s3Options(), endpoint: order.endpoint },
 );
-const store = new SessionStore({ backend, threads: 1 });
+const cache = { directory: order.cache, maxBytes: 100_000_000 };
+const store = new SessionStore({ backend, threads: 1, cache });
 
 arm(order.dieAt);
 const base = await store.readNewest(ref);
@@ -42,5 +45,5 @@ say(undone.outcome);
 const upload = { set: [SAMPLE_UPLOAD] };
 const uploaded = await store.commitFiles(ref, undone.commit, upload, meta({ epoch: 2, kind: "upload" }));
 say(uploaded.outcome);
-say(`boundaries ${disarm()}`);
 await store.close();
+say(`boundaries ${disarm()}`);
