@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse, stringify } from "yaml";
 import { LocalFleet } from "../../../infra/setup/local-fleet.ts";
 import { ScratchDirectory } from "../../../infra/setup/scratch-directory.ts";
 import { fingerprint } from "../../conformance/session-store/support.ts";
@@ -220,6 +221,50 @@ describe("gc", () => {
     expect(kept.report.generations).toBeGreaterThanOrEqual(2);
     expect(await cli("gc")).toContain(`${session}  `);
     expect(await cli("sessions", "cat", session, "workspace/f", "--generation", "1")).toBe("1\n");
+  });
+
+  it("marks what is superfluous, and deletes it in a run a day after", async () => {
+    const session = await begin("old", "$ echo 1 > f");
+    // So many that early ones are not part of the newest one's file table any more.
+    for (let count = 2; count <= 40; count++) {
+      const answer = await fetch(`${fleet.url}/v1/sessions/${session}/files/workspace/f`, {
+        method: "PUT",
+        headers: { authorization: `Bearer ${fleet.key}` },
+        body: `${count}\n`,
+      });
+      expect(answer.status).toBe(204);
+    }
+    const [newest] = await json("sessions", "log", session);
+    const configuration = parse(readFileSync(fleet.environment.LONGSHORE_CONFIG as string, "utf8"));
+    configuration.agents.helper.retention = { generations: 1, days: 0 };
+    const config = join(directory, "retention.yaml");
+    writeFileSync(config, stringify(configuration));
+    const gc = async (...args: string[]) => {
+      const environment = { ...fleet.environment, LONGSHORE_CONFIG: config };
+      const { stdout } = await longshore(["--json", "gc", ...args], { environment });
+      return JSON.parse(stdout).sessions.find(
+        ({ sessionId }: { sessionId: string }) => sessionId === session,
+      );
+    };
+    // Two days go by between the runs: everything is as if it had been stored then.
+    const age = () =>
+      execFileSync("find", [join(directory, "fleet/store"), "-exec", "touch", "-d", "2 days ago", "{}", "+"]);
+    age();
+    expect((await gc("--dry-run")).report).toMatchObject({ generations: 1, deleted: { objects: 0 } });
+    const marked = (await gc()).report;
+    expect(marked.marked.objects).toBeGreaterThan(0);
+    expect(marked.deleted.objects).toBe(0);
+    age();
+    const planned = (await gc("--dry-run")).report.deleted;
+    expect(planned.objects).toBeGreaterThan(0);
+    expect((await run("sessions", "cat", session, "workspace/f", "--generation", "5")).status).toBe(0);
+    expect((await gc()).report.deleted).toEqual(planned);
+    expect((await run("sessions", "cat", session, "workspace/f", "--generation", "5")).stderr).toContain(
+      "[GENERATION_NOT_FOUND]",
+    );
+    expect(await cli("sessions", "cat", session, "workspace/f")).toBe("40\n");
+    expect((await json("sessions", "log", session))[0].generation).toBeGreaterThanOrEqual(newest.generation);
+    expect(await ask("old", "$ cat f")).toBe("40\n");
   });
 
   it("refuses a tenant that there is not", async () => {
