@@ -4,7 +4,8 @@ import type { Chunk, FileEntry, Frame } from "./format/table-entry.ts";
 import { planRanges, useRange } from "./frame-ranges.ts";
 import { type DirectoryRef, sourceKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
-import { BadFrameError, checkChunk, unpackFrame } from "./tree/write-frames.ts";
+import { BadFrameError, unpackFrame } from "./tree/frame-codec.ts";
+import { checkChunk } from "./tree/write-frames.ts";
 
 /** Chunks whose frames are read with one request, where they lie side by side. */
 const CHUNKS_AHEAD = 4;

@@ -2,16 +2,20 @@ import { ChunkCache } from "./cache/chunk-cache.ts";
 import { readCommit } from "./commit-log.ts";
 import { CorruptObjectError } from "./errors.ts";
 import type { Commit } from "./format/commit.ts";
+import { FRAME_BYTES_MAX } from "./format/limits.ts";
 import { type Frame, type FrameSource, sourceName } from "./format/table-entry.ts";
 import { type DirectoryRef, ownerOfSource, sourceKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
-import { BadFrameError } from "./tree/write-frames.ts";
+import { BadFrameError, packedBytesMax } from "./tree/frame-codec.ts";
 
 /** Frames with less between them than this are read at once, gap included: cheaper than another request. */
 const GAP_BYTES = 64 * 1024;
 
-/** Longest range; several are read at once. */
-const RANGE_BYTES = 4 * 1024 * 1024;
+/** Longest range, but for one frame that is longer; several are read at once. */
+const RANGE_BYTES = 2 * 1024 * 1024;
+
+/** No range of a pack is longer than this, in bytes. */
+export const RANGE_BYTES_MAX = Math.max(RANGE_BYTES, packedBytesMax(FRAME_BYTES_MAX));
 
 /** Frames of one object that are read with one request. */
 export interface FrameRange {
@@ -58,8 +62,8 @@ export function planRanges(frames: Iterable<Frame>): FrameRange[] {
  * there; where what came from there proves to be wrong it is removed, and all is fetched anew.
  *
  * @param commit the record at hand, whose own inline part need not be read again
- * @param use throws BadFrameError for bytes that are not those of the frames, and may then be called a second time; its
- *   memory is its own
+ * @param memory for the bytes of a pack, `RANGE_BYTES_MAX` long; without it, their memory is that of whoever uses them
+ * @param use throws BadFrameError for bytes that are not those of the frames, and may then be called a second time
  * @throws CorruptObjectError when the store has other bytes than the table says
  */
 export async function useRange<T>(
@@ -69,12 +73,13 @@ export async function useRange<T>(
   range: FrameRange,
   signal: AbortSignal | undefined,
   use: (bytes: Buffer) => T | Promise<T>,
+  memory?: Buffer,
 ): Promise<T> {
   const key = sourceKey(ref, range.source);
   const cache = range.source.kind === "pack" ? context.cache : undefined;
   const names = range.frames.map((frame) => frameName(context, key, frame));
   if (cache !== undefined) {
-    const bytes = await readCached(context, cache, key, range, names, signal);
+    const bytes = await readCached(context, cache, key, range, names, memory, signal);
     try {
       if (bytes !== undefined) return await use(bytes);
     } catch (error) {
@@ -82,7 +87,7 @@ export async function useRange<T>(
       cache.drop(names);
     }
   }
-  const bytes = await readRange(context, ref, commit, range, signal);
+  const bytes = await readRange(context, ref, commit, range, memory, signal);
   if (cache !== undefined) keep(cache, bytes, range, range.frames, names);
   try {
     return await use(bytes);
@@ -105,11 +110,13 @@ async function readCached(
   key: string,
   range: FrameRange,
   names: readonly string[],
+  memory: Buffer | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Buffer | undefined> {
   if (!range.frames.some((frame, at) => cache.has(names[at] ?? "", frame.length))) return undefined;
+  const length = range.end - range.start;
   // Not out of Node's pool: its memory is handed to a thread as it is.
-  const bytes = Buffer.allocUnsafeSlow(range.end - range.start);
+  const bytes = memory?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
   const missing: Frame[] = [];
   await Promise.all(
     range.frames.map(async (frame, at) => {
@@ -150,11 +157,15 @@ async function readRange(
   ref: DirectoryRef,
   commit: Commit | undefined,
   range: FrameRange,
+  memory: Buffer | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
   const { source, start, end } = range;
   const key = sourceKey(ref, source);
-  if (source.kind === "pack") return await context.backend.get(key, { range: { start, end }, signal });
+  if (source.kind === "pack") {
+    const into = memory?.subarray(0, end - start);
+    return await context.backend.get(key, { range: { start, end }, into, signal });
+  }
   const { generation } = source;
   const holder =
     source.session === undefined && generation === commit?.generation

@@ -2,6 +2,7 @@ import type { DirectoryDescriptor } from "@longshore/shared";
 import type { BytePath } from "./format/byte-path.ts";
 import type { Commit } from "./format/commit.ts";
 import type { FileTable } from "./format/file-table.ts";
+import { CHUNK_BYTES } from "./format/limits.ts";
 import type { Chunk, FileEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
 import { sameEntry } from "./format/table-entry.ts";
 import type { DirectoryRef } from "./keys.ts";
@@ -95,14 +96,15 @@ export async function makeMirror(
   }
 }
 
-/** A file that was packed, and where its frames are. */
+/** A file that was packed, or a part of a large one, and where its frames are. */
 interface Packed {
   readonly file: PackedFile;
   readonly slots: readonly FrameSlot[];
 }
 
 interface PackedFiles {
-  readonly files: ReadonlyMap<BytePath, Packed>;
+  /** The parts of each file, in any order. */
+  readonly files: ReadonlyMap<BytePath, readonly Packed[]>;
   readonly chunkOf: (hash: string) => Chunk | undefined;
 }
 
@@ -118,14 +120,14 @@ async function packChanged(
   let bytes = 0;
   for (const { type, path, size, record } of scan.changed) {
     if (type !== "file") continue;
-    files.push({ path, size, ctimeMs: record.ctimeMs });
+    files.push({ path, start: 0, end: size, size, ctimeMs: record.ctimeMs });
     bytes += size;
   }
   const known = knownChunks(
     table,
     bytes < DEDUPLICATE_FROM_BYTES ? files.map((file) => file.path) : undefined,
   );
-  const packed = new Map<BytePath, Packed>();
+  const packed = new Map<BytePath, Packed[]>();
   const progress = new ProgressMeter(onProgress, bytes, context.clock);
   if (files.length <= SMALL_FILES && bytes <= SMALL_BYTES) {
     const collector = new Collector(writer, packed, progress);
@@ -148,11 +150,11 @@ async function packChanged(
 /** Takes the results of one run of `packFiles`, whose frames are numbered from 0. */
 class Collector {
   readonly #writer: PackWriter;
-  readonly #packed: Map<BytePath, Packed>;
+  readonly #packed: Map<BytePath, Packed[]>;
   readonly #progress: ProgressMeter;
   readonly #slots: FrameSlot[] = [];
 
-  constructor(writer: PackWriter, packed: Map<BytePath, Packed>, progress: ProgressMeter) {
+  constructor(writer: PackWriter, packed: Map<BytePath, Packed[]>, progress: ProgressMeter) {
     this.#writer = writer;
     this.#packed = packed;
     this.#progress = progress;
@@ -160,7 +162,10 @@ class Collector {
 
   take(item: PackedFile | PackedFrame): Promise<void> | undefined {
     if (item.kind === "file") {
-      this.#packed.set(item.path, { file: item, slots: this.#slots });
+      const part = { file: item, slots: this.#slots };
+      const parts = this.#packed.get(item.path);
+      if (parts === undefined) this.#packed.set(item.path, [part]);
+      else parts.push(part);
       this.#progress.add(item.size);
       return undefined;
     }
@@ -182,18 +187,26 @@ function knownChunks(table: FileTable, paths: readonly BytePath[] | undefined): 
   return known;
 }
 
-/** Cuts a list of files into parts of about the same number of bytes, in order. */
+/** Cuts a list of files into parts of about the same number of bytes, in order; a large file may be cut, too. */
 function dividedByBytes(files: readonly FileToPack[], bytes: number, parts: number): FileToPack[][] {
   const share = bytes / parts;
   const divided: FileToPack[][] = [];
   let current: FileToPack[] = [];
   let filled = 0;
   for (const file of files) {
-    current.push(file);
-    filled += file.size;
-    if (filled < share * (divided.length + 1) || divided.length === parts - 1) continue;
-    divided.push(current);
-    current = [];
+    let { start } = file;
+    do {
+      const room = share * (divided.length + 1) - filled;
+      const isLast = divided.length === parts - 1;
+      const length = isLast ? file.size : Math.max(1, Math.ceil(room / CHUNK_BYTES)) * CHUNK_BYTES;
+      const end = Math.min(file.end, start + length);
+      current.push({ ...file, start, end });
+      filled += end - start;
+      start = end;
+      if (isLast || filled < share * (divided.length + 1)) continue;
+      divided.push(current);
+      current = [];
+    } while (start < file.end);
   }
   if (current.length > 0) divided.push(current);
   return divided;
@@ -209,19 +222,20 @@ function describeChange(
   const records = new Map<BytePath, FileRecord | undefined>(scan.removed.map((path) => [path, undefined]));
   let newBytes = 0;
   for (const scanned of scan.changed) {
-    const result = scanned.type === "file" ? packed.files.get(scanned.path) : undefined;
-    if (scanned.type === "file" && result?.file.chunks === undefined) {
+    const parts = [...(packed.files.get(scanned.path) ?? [])].sort((a, b) => a.file.start - b.file.start);
+    if (scanned.type === "file" && !parts.every(({ file }) => file.chunks !== undefined)) {
       // Gone, or another thing, since the walk: to be seen for what it is by the next mirror.
       if (table.has(scanned.path)) removed.push(scanned.path);
       records.set(scanned.path, undefined);
       continue;
     }
-    const entry = entryOf(scanned, result, packed.chunkOf);
-    const disturbed = result?.file.disturbed === true;
+    const entry = entryOf(scanned, parts, packed.chunkOf);
+    const disturbed = parts.some(({ file }) => file.disturbed);
     records.set(scanned.path, disturbed ? { ...scanned.record, racy: true } : scanned.record);
     const before = table.get(scanned.path);
     if (before === undefined || !sameEntry(before, entry)) set.push(entry);
-    for (const chunk of result?.file.chunks ?? []) if (chunk.frame >= 0) newBytes += chunk.length;
+    for (const { file } of parts)
+      for (const chunk of file.chunks ?? []) if (chunk.frame >= 0) newBytes += chunk.length;
   }
   return {
     delta: { set, removed },
@@ -239,7 +253,7 @@ function describeChange(
 
 function entryOf(
   scanned: ScannedEntry,
-  packed: Packed | undefined,
+  parts: readonly Packed[],
   chunkOf: PackedFiles["chunkOf"],
 ): TableEntry {
   const { path, mode, mtimeSeconds, mtimeNanoseconds } = scanned;
@@ -249,17 +263,19 @@ function entryOf(
   const entry: FileEntry = {
     ...base,
     type: "file",
-    size: packed?.file.size ?? 0,
-    chunks: (packed?.file.chunks ?? []).map((chunk) => {
-      if (chunk.frame < 0) {
-        const known = chunkOf(chunk.hash);
-        if (known === undefined) throw new Error("a chunk is said to be known and is not");
-        return known;
-      }
-      const frame = packed?.slots[chunk.frame]?.frame;
-      if (frame === undefined) throw new Error("a frame was never placed");
-      return { hash: chunk.hash, length: chunk.length, offset: chunk.offset, frame };
-    }),
+    size: parts.reduce((sum, { file }) => sum + file.size, 0),
+    chunks: parts.flatMap(({ file, slots }) =>
+      (file.chunks ?? []).map((chunk) => {
+        if (chunk.frame < 0) {
+          const known = chunkOf(chunk.hash);
+          if (known === undefined) throw new Error("a chunk is said to be known and is not");
+          return known;
+        }
+        const frame = slots[chunk.frame]?.frame;
+        if (frame === undefined) throw new Error("a frame was never placed");
+        return { hash: chunk.hash, length: chunk.length, offset: chunk.offset, frame };
+      }),
+    ),
   };
   return entry;
 }

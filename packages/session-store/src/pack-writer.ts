@@ -1,14 +1,21 @@
 import { randomBytes } from "node:crypto";
 import { putContent } from "./backend/put-content.ts";
-import { INLINE_BYTES, PACK_BYTES, PACK_ID_BYTES } from "./format/limits.ts";
+import { FRAME_BYTES_MAX, INLINE_BYTES, PACK_BYTES, PACK_ID_BYTES } from "./format/limits.ts";
 import type { Frame, FrameSource } from "./format/table-entry.ts";
 import { frameName } from "./frame-ranges.ts";
 import { type DirectoryRef, packKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
+import { packedBytesMax } from "./tree/frame-codec.ts";
 import type { PackedFrame } from "./tree/pack-files.ts";
 
-/** Packs on their way to the store at once; each is in memory. */
+/** Packs on their way to the store at once; each is in memory, and so is the one that is being filled. */
 const UPLOADS_MAX = 3;
+
+/** Memory that a pack begins with; it grows as frames come: most mirrors are small. */
+const FIRST_BYTES = 64 * 1024;
+
+/** Memory of a pack that is complete: the last frame may fill it by far. */
+const MEMORY_BYTES = PACK_BYTES + packedBytesMax(FRAME_BYTES_MAX);
 
 /** A frame that was handed over; `frame` says where it is once its pack is complete. */
 export interface FrameSlot {
@@ -21,7 +28,15 @@ export class PackWriter {
   readonly #ref: DirectoryRef;
   readonly #signal: AbortSignal | undefined;
   readonly #uploads = new Set<Promise<void>>();
-  #frames: { readonly packed: PackedFrame; readonly slot: FrameSlot }[] = [];
+  /** Memories of packs that are stored: to get and to give back so many bytes takes long. */
+  readonly #memories: Buffer[] = [];
+  #memory: Buffer = Buffer.allocUnsafe(0);
+  #frames: {
+    readonly offset: number;
+    readonly length: number;
+    readonly plainLength: number;
+    readonly slot: FrameSlot;
+  }[] = [];
   #bytes = 0;
   #packs = 0;
   #storedMs: number | undefined;
@@ -43,14 +58,30 @@ export class PackWriter {
     return this.#storedMs;
   }
 
-  /** Takes a frame. @param wait called with a promise when the caller must not hand over more before it is settled */
-  add(packed: PackedFrame): { readonly slot: FrameSlot; readonly wait: Promise<void> | undefined } {
+  /** Copies a frame. @returns `wait`: the caller must not hand over more before it is settled */
+  add({ packed, plainLength }: PackedFrame): {
+    readonly slot: FrameSlot;
+    readonly wait: Promise<void> | undefined;
+  } {
     const slot: FrameSlot = { frame: undefined };
-    this.#frames.push({ packed, slot });
-    this.#bytes += packed.packed.length;
+    this.#makeRoom(packed.length);
+    this.#memory.set(packed, this.#bytes);
+    this.#frames.push({ offset: this.#bytes, length: packed.length, plainLength, slot });
+    this.#bytes += packed.length;
     if (this.#bytes < PACK_BYTES) return { slot, wait: undefined };
     this.#flush();
     return { slot, wait: this.#uploads.size < UPLOADS_MAX ? undefined : this.#oneUploaded() };
+  }
+
+  #makeRoom(length: number): void {
+    const needed = this.#bytes + length;
+    if (needed <= this.#memory.length) return;
+    const doubled = Math.max(FIRST_BYTES, this.#memory.length * 2, needed);
+    // Straight to the largest once it is clear that it is not little: it is used again then.
+    const size = doubled > MEMORY_BYTES / 8 ? MEMORY_BYTES : doubled;
+    const memory = (size === MEMORY_BYTES ? this.#memories.pop() : undefined) ?? Buffer.allocUnsafeSlow(size);
+    this.#memory.copy(memory, 0, 0, this.#bytes);
+    this.#memory = memory;
   }
 
   /**
@@ -83,22 +114,28 @@ export class PackWriter {
     // Not a hash of it: the same bytes may lie in a pack of somebody's that is about to be collected.
     const id = randomBytes(PACK_ID_BYTES).toString("hex");
     const slots = this.#frames.map((frame) => frame.slot);
+    const memory = this.#memory;
     const content = this.#place({ kind: "pack", id });
     this.#packs++;
-    const upload = this.#upload(id, content, slots).finally(() => this.#uploads.delete(upload));
+    const upload = this.#upload(id, content, slots, memory).finally(() => this.#uploads.delete(upload));
     this.#uploads.add(upload);
   }
 
-  async #upload(id: string, content: Buffer, slots: readonly FrameSlot[]): Promise<void> {
+  async #upload(id: string, content: Buffer, slots: readonly FrameSlot[], memory: Buffer): Promise<void> {
     const key = packKey(this.#ref, id);
+    const { backend, cache, random } = this.#context;
     try {
-      const { backend, random } = this.#context;
       const { storeTimeMs } = await putContent(backend, key, content, random, { signal: this.#signal });
       this.#storedMs = Math.min(this.#storedMs ?? storeTimeMs, storeTimeMs);
+      if (cache === undefined) {
+        // Not after an error: a request that was given up may still be reading it.
+        if (memory.length === MEMORY_BYTES) this.#memories.push(memory);
+        return;
+      }
       for (const { frame } of slots) {
         if (frame === undefined) continue;
         const packed = content.subarray(frame.offset, frame.offset + frame.length);
-        this.#context.cache?.put(frameName(this.#context, key, frame), packed);
+        cache.put(frameName(this.#context, key, frame), packed);
       }
     } catch (error) {
       this.#failure ??= error;
@@ -107,12 +144,10 @@ export class PackWriter {
 
   /** Tells all collected frames where they are, and begins anew. */
   #place(source: FrameSource): Buffer {
-    let offset = 0;
-    for (const { packed, slot } of this.#frames) {
-      slot.frame = { source, offset, length: packed.packed.length, plainLength: packed.plainLength };
-      offset += packed.packed.length;
-    }
-    const content = Buffer.concat(this.#frames.map((frame) => frame.packed.packed));
+    for (const { slot, offset, length, plainLength } of this.#frames)
+      slot.frame = { source, offset, length, plainLength };
+    const content = this.#memory.subarray(0, this.#bytes);
+    this.#memory = Buffer.allocUnsafe(0);
     this.#frames = [];
     this.#bytes = 0;
     return content;

@@ -12,7 +12,8 @@ import { type FrameRange, planRanges, useRange } from "./frame-ranges.ts";
 import type { DirectoryRef } from "./keys.ts";
 import { type FrameSlot, PackWriter } from "./pack-writer.ts";
 import type { StoreContext } from "./store-context.ts";
-import { checkChunk, unpackFrame } from "./tree/write-frames.ts";
+import { unpackFrame } from "./tree/frame-codec.ts";
+import { checkChunk } from "./tree/write-frames.ts";
 
 /** A table names at most about this many small objects: a restore from nothing needs a request for each. */
 const SMALL_SOURCES_MAX = 64;

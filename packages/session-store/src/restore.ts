@@ -19,7 +19,7 @@ import { type BytePath, bytesOfPath, nameOfPath, parentOfPath } from "./format/b
 import type { Commit } from "./format/commit.ts";
 import type { FileTable } from "./format/file-table.ts";
 import type { Chunk, DirectoryEntry, FileEntry, Frame, LinkEntry, TableEntry } from "./format/table-entry.ts";
-import { type FrameRange, planRanges, useRange } from "./frame-ranges.ts";
+import { type FrameRange, planRanges, RANGE_BYTES_MAX, useRange } from "./frame-ranges.ts";
 import type { DirectoryRef } from "./keys.ts";
 import { type ProgressListener, ProgressMeter } from "./progress.ts";
 import type { StoreContext } from "./store-context.ts";
@@ -105,6 +105,8 @@ class Restore {
   readonly #signal: AbortSignal | undefined;
   readonly #slices: Slices;
   readonly #records: FileRecords = new Map();
+  /** For ranges, shared with the threads; those that are not in use. */
+  readonly #memories: Buffer[] = [];
   readonly #progress: ProgressMeter;
 
   constructor(context: StoreContext, job: RestoreJob, signal: AbortSignal | undefined) {
@@ -161,7 +163,8 @@ class Restore {
       if (entry.type === "file") (entry.chunks.length > 1 ? large : whole).push(entry);
     whole.sort(byPath);
     await this.#writeWholeFiles(whole);
-    await forEachBounded(large, LARGE_FILES_MAX, (entry) => this.#writeLargeFile(entry));
+    const atOnce = Math.min(large.length, LARGE_FILES_MAX);
+    await forEachBounded(large, atOnce, (entry) => this.#writeLargeFile(entry, RANGES_MAX / atOnce));
   }
 
   async makeLinks(entries: readonly TableEntry[]): Promise<void> {
@@ -203,7 +206,7 @@ class Restore {
     });
   }
 
-  async #writeLargeFile(entry: FileEntry): Promise<void> {
+  async #writeLargeFile(entry: FileEntry, rangesAtOnce: number): Promise<void> {
     const file = toWrite(entry);
     using directories = new DirectoryCache(this.#root);
     const fd = createFile(directories.parentOf(entry.path).entryOfBytes(nameOfPath(entry.path)), entry.mode);
@@ -214,7 +217,7 @@ class Restore {
         chunkToWrite(frames, chunk).places.push({ fd, position });
         position += chunk.length;
       }
-      await forEachBounded(planRanges(frames.keys()), RANGES_MAX / LARGE_FILES_MAX, async (range) => {
+      await forEachBounded(planRanges(frames.keys()), rangesAtOnce, async (range) => {
         await this.#writeRange(range, frames, false);
       });
       finishFile(fd, file, this.#job.owner);
@@ -224,19 +227,26 @@ class Restore {
     }
   }
 
-  #writeRange(range: FrameRange, wanted: WantedChunks, here: boolean): Promise<void> {
+  async #writeRange(range: FrameRange, wanted: WantedChunks, here: boolean): Promise<void> {
     const { ref, commit } = this.#job;
     const frames = framesToWrite(range, wanted);
-    return useRange(this.#context, ref, commit, range, this.#signal, (content) =>
-      this.#write(content, frames, here),
-    );
+    // Used again and again: to get and to give back so many bytes takes as long as to read them.
+    const memory = here
+      ? undefined
+      : (this.#memories.pop() ?? Buffer.from(new SharedArrayBuffer(RANGE_BYTES_MAX)));
+    try {
+      const use = (content: Buffer) => this.#write(content, frames, here);
+      await useRange(this.#context, ref, commit, range, this.#signal, use, memory);
+    } finally {
+      if (memory !== undefined) this.#memories.push(memory);
+    }
   }
 
   async #write(content: Buffer, frames: readonly FrameToWrite[], here: boolean): Promise<void> {
     const { root, owner } = this.#job;
     const written = here
       ? writeFrames(root, content, frames, owner)
-      : await this.#context.threads.write(root.fd, ownMemory(content), frames, owner, this.#signal);
+      : await this.#context.threads.write(root.fd, content, frames, owner, this.#signal);
     let at = 0;
     for (const frame of frames) {
       for (const chunk of frame.chunks) {
@@ -379,14 +389,4 @@ function recordOfWritten(written: WrittenFiles, at: number): FileRecord {
     mode: written[at + 4] ?? 0,
     racy: false,
   };
-}
-
-/** Bytes whose memory may be given away: a part of a commit record's has to be copied. */
-function ownMemory(content: Buffer): Buffer<ArrayBuffer> {
-  if (content.buffer instanceof ArrayBuffer && content.byteLength === content.buffer.byteLength) {
-    return Buffer.from(content.buffer);
-  }
-  const copy = Buffer.allocUnsafeSlow(content.length);
-  content.copy(copy);
-  return copy;
 }

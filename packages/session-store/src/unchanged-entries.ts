@@ -28,7 +28,13 @@ export async function findUnchanged(
     const entry = table.get(scanned.path);
     if (entry === undefined || !seemsSame(scanned, entry)) continue;
     if (entry.type === "file") {
-      files.push({ path: entry.path, size: entry.size, ctimeMs: scanned.record.ctimeMs });
+      files.push({
+        path: entry.path,
+        start: 0,
+        end: entry.size,
+        size: entry.size,
+        ctimeMs: scanned.record.ctimeMs,
+      });
       hashes.push(...entry.chunks.map((chunk) => chunk.hash));
       bytes += entry.size;
     } else unchanged.add(entry.path);

@@ -57,6 +57,8 @@ export interface ByteRange {
 
 export interface GetOptions {
   readonly range?: ByteRange;
+  /** Filled and given back instead of new memory; exactly as long as the range. What it holds after an error is undefined. */
+  readonly into?: Buffer | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

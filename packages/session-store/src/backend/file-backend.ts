@@ -61,7 +61,7 @@ export class FileBackend implements Backend {
         const start = options.range?.start ?? 0;
         const end = options.range?.end ?? size;
         if (end > size) throw new CorruptObjectError(key, `has ${size} bytes where ${end} are needed`);
-        const bytes = Buffer.allocUnsafeSlow(end - start);
+        const bytes = options.into ?? Buffer.allocUnsafeSlow(end - start);
         await readFully(handle, bytes, start, key);
         count.received = bytes.length;
         return bytes;

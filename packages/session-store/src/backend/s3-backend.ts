@@ -158,15 +158,15 @@ export class S3Backend implements Backend {
           new Error(`${length} bytes were given for ${expected}`),
         );
       }
-      const bytes = await readBody(body, length, signal);
-      count.received = bytes.length;
+      count.received = length;
       if (range !== undefined && length < expected) {
         throw new CorruptObjectError(
           key,
           `ends after ${range.start + length} bytes, ${range.end} are needed`,
         );
       }
-      return bytes;
+      // Not out of Node's pool: its memory is handed to a thread as it is.
+      return await readBody(body, options.into ?? Buffer.allocUnsafeSlow(length), signal);
     });
   }
 
@@ -478,9 +478,8 @@ function parsedDate(date: unknown): number {
 }
 
 /** Reads a body of known length; a shorter one is an error, not a short result. */
-async function readBody(body: Readable, length: number, signal: AbortSignal): Promise<Buffer> {
-  // Not out of Node's pool: its memory is handed to a thread as it is.
-  const bytes = Buffer.allocUnsafeSlow(length);
+async function readBody(body: Readable, bytes: Buffer, signal: AbortSignal): Promise<Buffer> {
+  const { length } = bytes;
   const abort = () => body.destroy(new Error("aborted while reading the body"));
   signal.addEventListener("abort", abort, { once: true });
   try {

@@ -1,5 +1,5 @@
 import { errnoOf } from "@longshore/shared/session-tree";
-import { BadFrameError } from "../tree/write-frames.ts";
+import { BadFrameError } from "../tree/frame-codec.ts";
 
 /**
  * An error on its way out of a thread. Structured cloning keeps its message and stack; its class and its fields, by which

@@ -3,7 +3,14 @@ import { DirectoryDescriptor } from "@longshore/shared/session-tree";
 import { listDirectories } from "../tree/directory-listing.ts";
 import { type PackedFile, type PackedFrame, packFiles } from "../tree/pack-files.ts";
 import { writeFrames } from "../tree/write-frames.ts";
-import { BATCH_BYTES, BATCHES_AHEAD, type ThreadAnswer, type ThreadRequest } from "./protocol.ts";
+import {
+  BATCH_BYTES,
+  BATCH_MEMORY_BYTES,
+  BATCHES_AHEAD,
+  type FrameInBatch,
+  type ThreadAnswer,
+  type ThreadRequest,
+} from "./protocol.ts";
 import { packError } from "./thread-error.ts";
 
 // A thread that reads and writes session trees: one job at a time, told by messages.
@@ -19,6 +26,7 @@ port.on("message", (request: ThreadRequest) => {
   switch (request.kind) {
     case "credit":
       credits++;
+      memories.push(request.memory);
       return onCredit();
     case "cancel":
       cancelled = true;
@@ -26,7 +34,7 @@ port.on("message", (request: ThreadRequest) => {
     case "write":
       return answering(() => {
         const root = DirectoryDescriptor.borrow(request.rootFd);
-        const written = writeFrames(root, Buffer.from(request.bytes), request.frames, request.owner);
+        const written = writeFrames(root, bufferOn(request.bytes), request.frames, request.owner);
         send({ kind: "written", written }, [written.buffer]);
       });
     case "list":
@@ -46,21 +54,50 @@ port.on("message", (request: ThreadRequest) => {
 
 async function pack(request: ThreadRequest & { kind: "pack" }): Promise<void> {
   const root = DirectoryDescriptor.borrow(request.rootFd);
-  let items: (PackedFile | PackedFrame)[] = [];
-  let bytes = 0;
+  let batch = new Batch();
   for (const item of packFiles(root, request.files, hashesIn(request.known))) {
-    items.push(item);
-    // A file of many chunks that are all known grows no frame, but its result has a size too.
-    bytes += item.kind === "frame" ? item.packed.length : 200 + (item.chunks?.length ?? 0) * 100;
-    if (bytes < BATCH_BYTES) continue;
+    batch.add(item);
+    if (!batch.isFull) continue;
     await credit();
     if (cancelled) break;
-    sendBatch(items);
-    items = [];
-    bytes = 0;
+    batch.send();
+    batch = new Batch();
   }
-  if (!cancelled) sendBatch(items);
+  if (!cancelled) batch.send();
   send({ kind: "packed" }, []);
+}
+
+/** Memories of batches that nobody uses, kept for the next ones: to get and to give back so many bytes takes long. */
+const memories: SharedArrayBuffer[] = [];
+
+/** Results on their way to the main thread; the frames lie in memory that both share. */
+class Batch {
+  readonly #memory = memories.pop() ?? new SharedArrayBuffer(BATCH_MEMORY_BYTES);
+  readonly #items: (PackedFile | FrameInBatch)[] = [];
+  #length = 0;
+  #bytes = 0;
+
+  get isFull(): boolean {
+    return this.#bytes >= BATCH_BYTES;
+  }
+
+  add(item: PackedFile | PackedFrame): void {
+    if (item.kind === "file") {
+      this.#items.push(item);
+      // A file of many chunks that are all known grows no frame, but its result has a size too.
+      this.#bytes += 200 + (item.chunks?.length ?? 0) * 100;
+      return;
+    }
+    const { packed, plainLength } = item;
+    new Uint8Array(this.#memory).set(packed, this.#length);
+    this.#items.push({ kind: "frame", offset: this.#length, length: packed.length, plainLength });
+    this.#length += packed.length;
+    this.#bytes += packed.length;
+  }
+
+  send(): void {
+    send({ kind: "batch", items: this.#items, memory: this.#memory }, []);
+  }
 }
 
 /** Waits until the main thread has taken enough of what was sent: it is what bounds the memory of both. */
@@ -73,10 +110,9 @@ async function credit(): Promise<void> {
   credits--;
 }
 
-function sendBatch(items: readonly (PackedFile | PackedFrame)[]): void {
-  const transferred: ArrayBuffer[] = [];
-  for (const item of items) if (item.kind === "frame") transferred.push(item.packed.buffer);
-  send({ kind: "batch", items }, transferred);
+/** The same memory as a Buffer. */
+function bufferOn({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }
 
 function hashesIn(known: Uint8Array): Set<string> {

@@ -6,6 +6,9 @@ import type { FrameToWrite, Owner, WrittenFiles } from "../tree/write-frames.ts"
 import type { ThreadAnswer, ThreadRequest } from "./protocol.ts";
 import { unpackError } from "./thread-error.ts";
 
+/** Of each thread, in MiB: it holds buffers, not objects, and would grow to 48 for nothing. */
+const YOUNG_GENERATION_MB = 6;
+
 /**
  * A few threads that read, hash, pack, unpack, verify and write files, so that the main one can renew leases meanwhile.
  *
@@ -32,7 +35,7 @@ export class TreeThreads {
   /**
    * Packs files (`packFiles`) in a thread.
    *
-   * @param onItem given each result in order. The thread goes on while a promise it returns is pending, but not far.
+   * @param onItem given each result in order; a frame's bytes are valid until what it returns is settled. The thread goes on while a promise it returns is pending, but not far.
    */
   async pack(
     rootFd: number,
@@ -44,8 +47,13 @@ export class TreeThreads {
     await this.#job({ kind: "pack", rootFd, files, known }, [], signal, async (answer, worker) => {
       if (answer.kind === "packed") return true;
       if (answer.kind !== "batch") throw unexpected(answer);
-      for (const item of answer.items) await onItem(item);
-      worker.postMessage({ kind: "credit" } satisfies ThreadRequest);
+      const { items, memory } = answer;
+      for (const item of items) {
+        const given =
+          item.kind === "file" ? item : { ...item, packed: new Uint8Array(memory, item.offset, item.length) };
+        await onItem(given);
+      }
+      worker.postMessage({ kind: "credit", memory } satisfies ThreadRequest);
       return undefined;
     });
   }
@@ -62,19 +70,23 @@ export class TreeThreads {
     });
   }
 
-  /** Writes frames (`writeFrames`) in a thread. The bytes' memory is handed over where they fill it. @throws BadFrameError */
+  /** Writes frames (`writeFrames`) in a thread. @param bytes in shared memory; others are copied. @throws BadFrameError */
   async write(
     rootFd: number,
-    bytes: Buffer<ArrayBuffer>,
+    bytes: Buffer,
     frames: readonly FrameToWrite[],
     owner: Owner | undefined,
     signal?: AbortSignal,
   ): Promise<WrittenFiles> {
-    const whole = bytes.byteLength === bytes.buffer.byteLength;
-    const buffer = whole ? bytes.buffer : new Uint8Array(bytes).buffer;
     return await this.#job(
-      { kind: "write", rootFd, bytes: buffer, frames, owner },
-      [buffer],
+      {
+        kind: "write",
+        rootFd,
+        bytes: new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+        frames,
+        owner,
+      },
+      [],
       signal,
       async (answer) => {
         if (answer.kind !== "written") throw unexpected(answer);
@@ -142,7 +154,10 @@ export class TreeThreads {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL("./tree-thread.ts", import.meta.url), { name: "longshore-tree" });
+    const worker = new Worker(new URL("./tree-thread.ts", import.meta.url), {
+      name: "longshore-tree",
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+    });
     worker.unref();
     this.#all.add(worker);
     worker.once("exit", () => {

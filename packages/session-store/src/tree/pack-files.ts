@@ -1,14 +1,17 @@
 import { hash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync, type Stats } from "node:fs";
-import { constants, zstdCompressSync } from "node:zlib";
 import { type DirectoryDescriptor, errnoOf, READ_FLAGS } from "@longshore/shared/session-tree";
 import { type BytePath, nameOfPath } from "../format/byte-path.ts";
 import { CHUNK_BYTES, FRAME_BYTES, FRAME_BYTES_MAX } from "../format/limits.ts";
 import { DirectoryCache } from "./directory-cache.ts";
+import { packFrame } from "./frame-codec.ts";
 
-/** A file whose content is to be read. */
+/** A file whose content is to be read, or a part of a large one. */
 export interface FileToPack {
   readonly path: BytePath;
+  /** First byte of the part, a multiple of the chunk size, and the one after the last. */
+  readonly start: number;
+  readonly end: number;
   /** When it was looked at; no more is read than it had then. */
   readonly size: number;
   readonly ctimeMs: number;
@@ -23,10 +26,11 @@ export interface PackedChunk {
   readonly offset: number;
 }
 
-/** What became of one file. */
+/** What became of one file, or of a part of it. */
 export interface PackedFile {
   readonly kind: "file";
   readonly path: BytePath;
+  readonly start: number;
   /** Undefined when it is no regular file any more. */
   readonly chunks: readonly PackedChunk[] | undefined;
   /** What was read, in bytes. */
@@ -38,12 +42,10 @@ export interface PackedFile {
 /** A frame that is complete. */
 export interface PackedFrame {
   readonly kind: "frame";
-  readonly packed: Uint8Array<ArrayBuffer>;
+  /** Valid until the next item is asked for. */
+  readonly packed: Uint8Array;
   readonly plainLength: number;
 }
-
-/** Fast enough not to be the bottleneck before any network; higher levels gain a tenth in size for twice the time. */
-const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
 /**
  * Reads files, cuts them into chunks, and packs the chunks that are not known into frames. Synchronous, a step at a
@@ -60,25 +62,26 @@ export function* packFiles(
   using directories = new DirectoryCache(root);
   const frames = new FrameBuilder(known);
   for (const file of files) {
-    const fd = openFile(directories, file.path);
+    const { path, start, end } = file;
+    const fd = openFile(directories, path);
     if (fd === undefined) {
-      yield { kind: "file", path: file.path, chunks: undefined, size: 0, disturbed: true };
+      yield { kind: "file", path, start, chunks: undefined, size: 0, disturbed: true };
       continue;
     }
     try {
       const chunks: PackedChunk[] = [];
-      let done = 0;
+      let at = start;
       let ended = false;
-      while (done < file.size && !ended) {
+      while (at < end && !ended) {
         if (frames.isFull) yield frames.take();
-        const space = frames.space(Math.min(CHUNK_BYTES, file.size - done));
-        const length = readFully(fd, space, done);
+        const space = frames.space(Math.min(CHUNK_BYTES, end - at));
+        const length = readFully(fd, space, at);
         ended = length < space.length;
         if (length > 0) chunks.push(frames.add(length));
-        done += length;
+        at += length;
       }
       const disturbed = ended || isDisturbed(fstatSync(fd), file);
-      yield { kind: "file", path: file.path, chunks, size: done, disturbed };
+      yield { kind: "file", path, start, chunks, size: at - start, disturbed };
     } finally {
       closeSync(fd);
     }
@@ -125,11 +128,9 @@ export class FrameBuilder {
 
   take(): PackedFrame {
     const plain = this.#plain.subarray(0, this.#length);
-    // Out of Node's pool, so that its memory can be handed to another thread.
-    const packed = new Uint8Array(zstdCompressSync(plain, COMPRESSION));
     this.#number++;
     this.#length = 0;
-    return { kind: "frame", packed, plainLength: plain.length };
+    return { kind: "frame", packed: packFrame(plain), plainLength: plain.length };
   }
 }
 

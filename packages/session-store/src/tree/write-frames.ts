@@ -9,10 +9,10 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { zstdDecompressSync } from "node:zlib";
 import { CREATE_FLAGS, type DirectoryDescriptor, errnoOf } from "@longshore/shared/session-tree";
 import { type BytePath, nameOfPath } from "../format/byte-path.ts";
 import { DirectoryCache } from "./directory-cache.ts";
+import { BadFrameError, unpackFrame } from "./frame-codec.ts";
 
 /** Host user and group of what is made. */
 export interface Owner {
@@ -53,11 +53,6 @@ export interface FrameToWrite {
 export type WrittenFiles = Float64Array<ArrayBuffer>;
 export const WRITTEN_VALUES = 5;
 
-/** A frame is not what the table says of it. */
-export class BadFrameError extends Error {
-  override readonly name = "BadFrameError";
-}
-
 /** How often a name that somebody else makes again is removed before we give up. */
 const REPLACE_ATTEMPTS = 16;
 
@@ -95,20 +90,6 @@ export function writeFrames(
     }
   }
   return written;
-}
-
-/** Unpacks a frame into exactly as many bytes as the table says; a bomb is stopped there. @throws BadFrameError */
-export function unpackFrame(packed: Buffer, plainLength: number): Buffer {
-  if (plainLength === 0) return Buffer.alloc(0);
-  let plain: Buffer;
-  try {
-    plain = zstdDecompressSync(packed, { maxOutputLength: plainLength });
-  } catch (error) {
-    throw new BadFrameError(`a frame does not unpack into ${plainLength} bytes`, { cause: error });
-  }
-  if (plain.length !== plainLength)
-    throw new BadFrameError(`a frame has ${plain.length} bytes, not ${plainLength}`);
-  return plain;
 }
 
 /** @throws BadFrameError when the bytes are not those of the hash */
