@@ -62,6 +62,18 @@ describe("a rollback", () => {
     expect(states("opening")).toBe(2);
   });
 
+  it("to before the agent's own session began: it begins a new one", async () => {
+    await start("0s");
+    await operator.upload("c", "u", [{ path: "workspace/file", content: "x" }]);
+    await answerOf("1", "$ true");
+    const before = (await newest())?.note.agentSessionId;
+    expect(before).toEqual(expect.any(String));
+    expect((await operator.rollback("c", "r", 1)).state).toBe("answered");
+    expect((await newest())?.note).not.toHaveProperty("agentSessionId");
+    expect(await answerOf("2", "what do you remember?")).toContain("I remember 0 earlier messages");
+    expect((await newest())?.note.agentSessionId).not.toBe(before);
+  });
+
   it("is in order with messages that wait", async () => {
     await start("60s");
     await answerOf("1", "$ echo one > file");
