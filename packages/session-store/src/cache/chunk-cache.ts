@@ -24,10 +24,10 @@ export interface ChunkCacheOptions {
 }
 
 /** Bytes that wait to be stored; what comes on top is not kept. */
-const QUEUE_BYTES = 32 * 1024 * 1024;
+const QUEUE_BYTES = 48 * 1024 * 1024;
 
 /** Storing begins when this much waits, or nothing came for a moment: not while a restore wants the processors. */
-const BEGIN_BYTES = 16 * 1024 * 1024;
+const BEGIN_BYTES = 32 * 1024 * 1024;
 const BEGIN_AFTER_MS = 100;
 
 /** Bytes stored between two looks at how much there is. */
@@ -52,7 +52,7 @@ const PAUSE_MS = 60_000;
  *
  * Nothing read from it is trusted before it was verified by its reader, who calls `drop` for what was wrong.
  *
- * Storing is `idle`, `waiting` for a restore to be over (until 16 MiB wait or nothing more comes), `storing` one file after
+ * Storing is `idle`, `waiting` for a restore to be over (until 32 MiB wait or nothing more comes), `storing` one file after
  * the other, or `paused` for a minute after an error; what is to be stored meanwhile is dropped.
  */
 export class ChunkCache {
