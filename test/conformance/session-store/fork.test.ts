@@ -28,7 +28,7 @@ const FORK = { tenant: "acme", sessionId: "fork" };
 const SECOND = { tenant: "acme", sessionId: "second" };
 const FORKED = meta({ kind: "fork" });
 
-describe.each(storeKinds)("a fork on %s", (kind: StoreKind) => {
+describe.each(storeKinds)("a fork on %s", { timeout: 60_000 }, (kind: StoreKind) => {
   let test: TestStore;
   let time: StoreTime;
   let store: SessionStore;

@@ -1,17 +1,19 @@
 import { randomBytes, randomInt } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import type { Commit, SessionStore } from "@longshore/session-store";
 import { expect, it } from "vitest";
 import { HOUR_MS, restoredTree, StoreTime, timedStore } from "./store-time.ts";
 import { fingerprint, meta, storeKinds, TestStore } from "./support.ts";
 
-/** An hour of the store takes two seconds, and no activation lives longer. */
-const SPEED = 1800;
+/** What each operation takes of the store's time: no activation lives longer than twenty of them. */
+const OPERATION_MS = HOUR_MS / 20;
 const RETENTION = { generations: 4, days: 0 };
 const FORKS_MAX = 8;
-const LOAD_MS = 15_000;
+
+/** The load goes on until so much was done beside each other. */
+const OPERATIONS_MIN = 120;
+const DELETED_MIN = 50;
 
 type Tree = Record<string, string>;
 
@@ -50,10 +52,12 @@ async function write(
   sessionId: string,
   stop: AbortSignal,
   onFork: (sessionId: string) => void,
+  onOperation: () => void,
 ): Promise<void> {
   const ref = { tenant: "acme", sessionId };
   const copy = await store.hydrate(ref, await store.readNewest(ref), test.directory());
   while (!stop.aborted) {
+    onOperation();
     const what = randomInt(10);
     const known = history.pick(sessionId);
     if (what < 7 || known === undefined || copy.base === undefined) {
@@ -99,30 +103,37 @@ async function collectAll(store: SessionStore): Promise<number> {
 
 it.each(storeKinds)(
   "never removes what a kept generation needs, under load on %s",
-  { timeout: 120_000 },
+  { timeout: 240_000 },
   async (kind) => {
     await using test = await TestStore.open(kind);
-    const time = new StoreTime(SPEED);
+    const time = new StoreTime();
     const options = { longestActivationMs: HOUR_MS };
     await using writers = timedStore(test, time, options);
     const history = new History();
     const stop = new AbortController();
     const running: Promise<void>[] = [];
+    let operations = 0;
+    let deleted = 0;
+    const onOperation = (): void => {
+      time.skip(OPERATION_MS);
+      if (++operations >= OPERATIONS_MIN && deleted >= DELETED_MIN) stop.abort();
+    };
     const begin = (sessionId: string): void => {
-      running.push(write(test, writers.store, history, sessionId, stop.signal, begin));
+      running.push(write(test, writers.store, history, sessionId, stop.signal, begin, onOperation));
     };
     // The second has two writers, of which one is overtaken now and then.
     for (const sessionId of ["s1", "s2", "s2"]) begin(sessionId);
-    let deleted = 0;
     const collectors = [0, 1].map(async () => {
       await using collector = timedStore(test, time, options);
       while (!stop.signal.aborted) deleted += await collectAll(collector.store);
     });
-    await delay(LOAD_MS);
-    stop.abort();
-    for (let done = 0; done < running.length; done++) await running[done];
+    try {
+      for (let done = 0; done < running.length; done++) await running[done];
+    } finally {
+      stop.abort();
+      await Promise.allSettled([...running, ...collectors]);
+    }
     await Promise.all(collectors);
-    expect(deleted).toBeGreaterThan(100);
     for (let run = 0; run < 3; run++) {
       time.skip(2 * HOUR_MS);
       await collectAll(writers.store);

@@ -18,7 +18,7 @@ const code = (expected: string) => expect.objectContaining({ code: expected });
 const KEEP_TWO = { generations: 2, days: 0 };
 const PACKED = 40_000;
 
-describe.each(storeKinds)("garbage collection on %s", (kind: StoreKind) => {
+describe.each(storeKinds)("garbage collection on %s", { timeout: 60_000 }, (kind: StoreKind) => {
   let test: TestStore;
   let time: StoreTime;
   let store: SessionStore;

@@ -22,7 +22,7 @@ import { fingerprint, meta, REF, type StoreKind, storeKinds, TestStore } from ".
 const KEEP_ONE = { generations: 1, days: 0 };
 const PACKED = 40_000;
 
-describe.each(storeKinds)("a commit that comes late, on %s", (kind: StoreKind) => {
+describe.each(storeKinds)("a commit that comes late, on %s", { timeout: 60_000 }, (kind: StoreKind) => {
   let test: TestStore;
   let time: StoreTime;
   /** The one that is late. */

@@ -8,19 +8,12 @@ type ArgumentsOf<Name extends keyof Backend> = Backend[Name] extends (...args: i
 
 /** The time of a store and of all hosts that use it, which a test can let pass. */
 export class StoreTime {
-  readonly #startMs = Date.now();
-  readonly #speed: number;
   #skippedMs = 0;
   /** When objects were put: their own times are those of the real store. */
   readonly puts = new Map<string, number>();
 
-  /** @param speed how many times faster than ours it runs */
-  constructor(speed = 1) {
-    this.#speed = speed;
-  }
-
   now(): number {
-    return this.#startMs + (Date.now() - this.#startMs) * this.#speed + this.#skippedMs;
+    return Date.now() + this.#skippedMs;
   }
 
   monotonic(): number {
