@@ -1,5 +1,6 @@
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Commit } from "@longshore/session-store";
 import { describe, expect, it } from "vitest";
@@ -49,6 +50,25 @@ describe.each(storeKinds)("a directory that a process works in, on %s", (kind: S
         }
       }
       rmSync(directory, { recursive: true });
+    }
+  });
+
+  it("has a change that follows upon the reading within one step of the file system's clock", async () => {
+    await using test = await TestStore.open(kind);
+    const here = test.directory();
+    // The one file system that still moves times with the kernel's tick: on others a look makes the next time another.
+    execFileSync("mount", ["-t", "ramfs", "ramfs", here]);
+    using mount = new DisposableStack();
+    mount.defer(() => execFileSync("umount", ["--lazy", here]));
+    using copy = await test.store.hydrate(REF, undefined, here);
+    for (let round = 10; round < 40; round++) {
+      writeFileSync(join(here, "f"), `before ${round}`);
+      const mirror = await copy.mirror({ onRead: () => writeFileSync(join(here, "f"), `behind ${round}`) });
+      await copy.commit(mirror, meta());
+      // Of the same size, and often of the same time, as what was read.
+      const next = await copy.mirror();
+      expect(next.changed).toBe(1);
+      await copy.commit(next, meta());
     }
   });
 });
