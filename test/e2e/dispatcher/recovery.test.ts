@@ -65,7 +65,7 @@ describe("a dispatcher that is killed", () => {
     const store = join(stack.directory, "store");
     await until(
       () => readdir(store, { recursive: true }),
-      (paths) => paths.some((path) => /acme\/sessions\/.*\/inbound\/[0-9a-f]{64}$/.test(path)),
+      (paths) => paths.some((path) => /acme\/sessions\/.*\/inbound\/[0-9a-f]{64}-[^/]+$/.test(path)),
     );
     await first.process.kill();
     await stack.redis.signal("SIGCONT");
