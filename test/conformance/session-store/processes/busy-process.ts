@@ -28,10 +28,13 @@ let round = 0;
 writeFileSync(at("large"), randomBytes(LARGE_BYTES));
 mkdirSync(at("atomic"));
 
-createInterface({ input: process.stdin }).on("line", (line) => {
+const told = createInterface({ input: process.stdin });
+told.on("line", (line) => {
   if (line === "pause") going = false;
   else if (!going) void work();
 });
+// Nobody is left to tell it anything.
+told.on("close", () => process.exit());
 console.log("ready");
 
 async function work(): Promise<void> {

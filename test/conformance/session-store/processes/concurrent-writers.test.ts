@@ -6,7 +6,8 @@ import { TestProcess } from "./test-process.ts";
 import type { WriterOrder } from "./writer-process.ts";
 
 const WRITERS = ["ada", "ben", "cyd"];
-const COMMITS = 6;
+const TOGETHER = 4;
+const COMMITS = 5;
 
 describe.each(storeKinds)("processes that write to one session on %s", (kind: StoreKind) => {
   it("win one generation each time, are told who won, lose nothing, and disturb no reader", async () => {
@@ -18,10 +19,24 @@ describe.each(storeKinds)("processes that write to one session on %s", (kind: St
         sessionId: REF.sessionId,
         directory: test.directory(),
         name,
+        together: TOGETHER,
         commits: COMMITS,
       };
       return { name, process: processes.use(TestProcess.start("writer-process.ts", order)) };
     });
+    // All have the same parent: one generation comes of it, and the others are told whose.
+    for (let round = 0; round < TOGETHER; round++) {
+      await Promise.all(writers.map(({ process }) => process.lines(2 * round + 1)));
+      for (const { process } of writers) {
+        expect(process.said.at(-1)).toBe(`at ${round}`);
+        process.tell("go");
+      }
+      await Promise.all(writers.map(({ process }) => process.lines(2 * round + 2)));
+      const answers = writers.map(({ process }) => process.said[2 * round + 1] ?? "");
+      expect(answers.filter((answer) => answer.startsWith("committed"))).toHaveLength(1);
+      expect(new Set(answers.map((answer) => answer.replace(/^\w+ /, ""))).size).toBe(1);
+    }
+    // Then each as fast as it can.
     let writing = true;
     const written = Promise.all(writers.map(({ process }) => process.end())).finally(() => {
       writing = false;
@@ -51,11 +66,11 @@ describe.each(storeKinds)("processes that write to one session on %s", (kind: St
     }
     await written;
     const all = await linesOf();
-    const total = WRITERS.length * COMMITS;
+    const total = TOGETHER + WRITERS.length * COMMITS;
     expect(all).toHaveLength(total);
     for (const name of WRITERS) {
       const own = all.filter((line) => line.startsWith(name));
-      expect(own).toEqual(Array.from({ length: COMMITS }, (_, index) => `${name} ${index}`));
+      expect(own).toEqual(Array.from({ length: own.length }, (_, index) => `${name} ${index}`));
     }
     for (let generation = 1; generation < total; generation += 5) {
       expect(await linesOf(generation)).toEqual(all.slice(0, generation));
@@ -70,15 +85,12 @@ describe.each(storeKinds)("processes that write to one session on %s", (kind: St
       }
     }
     expect(winners.size).toBe(total);
-    let told = 0;
     for (const { process } of writers) {
       for (const line of process.said) {
         const [outcome, generation, winner] = line.split(" ");
         if (outcome !== "overtaken") continue;
-        told++;
         expect(winner).toBe(winners.get(Number(generation)));
       }
     }
-    expect(told).toBeGreaterThan(0);
   });
 });
