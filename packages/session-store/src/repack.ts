@@ -118,8 +118,8 @@ async function copyFrames(
 }
 
 /**
- * A packed frame in memory of its own, or the rest of what was read would stay in memory for its sake. It is verified: what
- * was damaged must not be made to last, for the object it came from is going to be deleted.
+ * A packed frame in memory of its own. It is verified: what was damaged must not be made to last, for the object it came
+ * from is going to be deleted.
  *
  * @throws BadFrameError
  */

@@ -32,10 +32,10 @@ describe.each(storeKinds)("packing anew on %s", (kind: StoreKind) => {
   }
 
   /** Turns that each write one file; the last generation. */
-  async function turns(from: number, to: number): Promise<Commit> {
+  async function turns(from: number, to: number, bytes = 100): Promise<Commit> {
     let base = await store.readNewest(REF);
     for (let turn = from; turn < to; turn++) {
-      const content = Buffer.from(`file ${turn} ${randomBytes(50).toString("hex")}`);
+      const content = randomBytes(bytes);
       base = (
         await store.commitFiles(REF, base, { set: [{ path: `d${turn % 7}/f${turn}`, content }] }, meta())
       ).commit;
@@ -109,14 +109,13 @@ describe.each(storeKinds)("packing anew on %s", (kind: StoreKind) => {
   });
 
   it("refuses to make damage last", async () => {
-    await turns(0, 70);
-    const all = await keysOf(test, "acme/sessions/s1/log/");
-    const old = all.at(-3) as string;
-    const record = await test.backend.get(old);
-    await test.backend.delete([old]);
-    record[record.length - 40] = (record[record.length - 40] ?? 0) ^ 1;
-    await test.backend.putIfAbsent(old, record);
-    await expect(turns(70, 90)).rejects.toMatchObject({ code: "STORE_CORRUPT", key: old });
+    await turns(0, 66, 40_000);
+    const [damaged] = await keysOf(test, "acme/sessions/s1/pack/");
+    const pack = await test.backend.get(damaged as string);
+    await test.backend.delete([damaged as string]);
+    pack[1000] = (pack[1000] ?? 0) ^ 1;
+    await test.backend.putIfAbsent(damaged as string, pack);
+    await expect(turns(66, 90)).rejects.toMatchObject({ code: "STORE_CORRUPT", key: damaged });
   });
 
   it("takes what a fork needs out of the session that it comes from", async () => {
