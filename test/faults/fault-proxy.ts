@@ -95,6 +95,8 @@ export class FaultProxy implements AsyncDisposable {
   rule: FaultRule = () => undefined;
   /** Called before a request goes on, for whatever else has to happen in between. */
   onRequest: (method: string, path: string) => Promise<void> | undefined = () => undefined;
+  /** Called when a request hangs: what the fault says of the server has taken place, and nothing more will. */
+  onHang: () => void = () => undefined;
   /** Changes a request before it goes on, which is then signed anew; undefined: it goes on as it is. */
   rewrite: (seen: SeenRequest) => Rewritten | undefined = () => undefined;
   /** Answers in the server's place; undefined: the server answers. */
@@ -167,7 +169,7 @@ export class FaultProxy implements AsyncDisposable {
     const content = Buffer.concat(parts);
     const seen = { ...early, trailers: incoming.trailers, bodyBytes: content.length };
     this.seen.push(seen);
-    if (fault === "hang") return;
+    if (fault === "hang") return this.onHang();
     if (fault === "reset") return void incoming.socket.destroy();
     const [status, code] = (fault === undefined ? undefined : ANSWERS[fault]) ?? [];
     const instead =
@@ -184,7 +186,7 @@ export class FaultProxy implements AsyncDisposable {
     }
     let { response, body } = await this.#forward(seen, content);
     if (fault === "repeat") ({ response, body } = await this.#forward(seen, content));
-    if (fault === "hang-after") return;
+    if (fault === "hang-after") return this.onHang();
     if (fault === "lost-answer") return void incoming.socket.destroy();
     const headers = { ...response.headers, date: this.#date(response.headers.date ?? "") };
     outgoing.writeHead(response.statusCode ?? 502, headers);

@@ -174,10 +174,10 @@ describe.each(storeKinds)("an activation killed on %s", { timeout: 300_000 }, (k
         const ref = await newSession();
         await using proxy = await FaultProxy.start(s3Options().endpoint ?? "");
         const kill = Promise.withResolvers<void>();
+        proxy.onHang = kill.resolve;
         let left = Math.floor(point / 2);
         proxy.rule = () => {
           if (left-- !== 0) return undefined;
-          kill.resolve();
           return point % 2 === 0 ? "hang" : "hang-after";
         };
         const { said, signal, directory } = await runActivation(ref, {
