@@ -1,4 +1,5 @@
 import { mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { CommitMeta, SessionRef, SessionStore, WorkingCopy } from "@longshore/session-store";
 import { type ProcessFigures, runMeasured } from "../measured-process.ts";
@@ -52,13 +53,14 @@ export interface SessionProcessFigures extends ProcessFigures {
   readonly workMilliseconds: number;
 }
 
-/** Does one piece of work in a process that does nothing else. */
+/** Does one piece of work in a process that does nothing else, with its compiled code at hand as in the images. */
 export async function runSessionProcess(
   server: BenchServer,
   work: Omit<SessionWork, "prefix">,
 ): Promise<SessionProcessFigures> {
   const program = fileURLToPath(new URL("session-process.ts", import.meta.url));
   const given: SessionWork = { ...work, prefix: server.prefix };
-  const figures = await runMeasured([process.execPath, program, JSON.stringify(given)], process.env);
+  const environment = { ...process.env, NODE_COMPILE_CACHE: join(dirname(work.directory), "compiled") };
+  const figures = await runMeasured([process.execPath, program, JSON.stringify(given)], environment);
   return { ...figures, workMilliseconds: Number(figures.output) };
 }

@@ -49,7 +49,7 @@ export interface FrameInBatch {
 }
 
 /** Batches of a `pack` that are on their way or being worked off, per thread. */
-export const BATCHES_AHEAD = 4;
+export const BATCHES_AHEAD = 2;
 
 /** Packed bytes of a batch after which it is sent. */
 export const BATCH_BYTES = 1024 * 1024;
