@@ -55,7 +55,8 @@ export async function findUnchanged(
 function seemsSame(scanned: ScannedEntry, entry: TableEntry): boolean {
   return (
     scanned.type === entry.type &&
-    scanned.mode === entry.mode &&
+    // All bits of it: a set-id bit is in no table, and must not be left by a restore.
+    (entry.type === "link" || (scanned.record.mode & 0o7777) === entry.mode) &&
     scanned.mtimeSeconds === entry.mtimeSeconds &&
     Math.floor(scanned.mtimeNanoseconds / 1000) === Math.floor(entry.mtimeNanoseconds / 1000) &&
     (entry.type !== "file" || scanned.size === entry.size) &&

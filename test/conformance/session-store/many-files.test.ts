@@ -86,6 +86,9 @@ describe("a tree of thousands of files", () => {
     // Of the same size, at the same time, and another one all the same.
     writeFileSync(join(follower.directory, "d0/f0"), "X");
     await follower.restore(newest);
+    // Nor is a set-id bit a time.
+    chmodSync(join(follower.directory, "d1/f1"), 0o6644);
+    await follower.restore(newest);
     expect(fingerprint(follower.directory)).toEqual(fingerprint(here));
   });
 });

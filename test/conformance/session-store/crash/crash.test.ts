@@ -168,7 +168,7 @@ describe.each(storeKinds)("an activation killed on %s", { timeout: 300_000 }, (k
       const untouched = await runActivation(await newSession(), { endpoint: counting.url });
       expect(untouched.said[3]).toBe("committed");
       expect(counting.requests).toBeGreaterThan(8);
-      let unseen = 0;
+      let commits = 0;
       // Before a request reaches the store, and after it took place but before its answer arrives.
       await eachAtOnce(2 * counting.requests, STRIDE.s3, async (point) => {
         const ref = await newSession();
@@ -176,8 +176,10 @@ describe.each(storeKinds)("an activation killed on %s", { timeout: 300_000 }, (k
         const kill = Promise.withResolvers<void>();
         proxy.onHang = kill.resolve;
         let left = Math.floor(point / 2);
-        proxy.rule = () => {
+        let hasCommitted = false;
+        proxy.rule = (method, path) => {
           if (left-- !== 0) return undefined;
+          hasCommitted = point % 2 === 1 && method === "PUT" && path.includes("/log/");
           return point % 2 === 0 ? "hang" : "hang-after";
         };
         const { said, signal, directory } = await runActivation(ref, {
@@ -185,11 +187,13 @@ describe.each(storeKinds)("an activation killed on %s", { timeout: 300_000 }, (k
           kill: kill.promise,
         });
         expect(signal).toBe("SIGKILL");
-        unseen += ((await test.store.readNewest(ref))?.generation ?? 0) - first - acknowledgedIn(said);
+        // A commit that took place, and that nobody was told of.
+        const unseen = ((await test.store.readNewest(ref))?.generation ?? 0) - first - acknowledgedIn(said);
+        expect(unseen).toBe(hasCommitted ? 1 : 0);
+        commits += unseen;
         await expectWhole(ref, said, directory);
       });
-      // Each of its commits was once one that nobody was told of.
-      expect(unseen).toBe(3);
+      expect(commits).toBeGreaterThan(0);
     });
   }
 });
