@@ -124,6 +124,9 @@ export class Metrics {
 
   constructor() {
     // Present from the start, so that a rate over them is defined.
+    for (const event of ["hit", "miss", "stored", "dropped", "evicted", "bad"])
+      this.chunkCacheBytes.inc({ event }, 0);
+    for (const outcome of ["collected", "failed"]) this.collections.inc({ outcome }, 0);
     this.fenced.inc(0);
     this.orphansReaped.inc(0);
     this.runnableSessions.set(0);
