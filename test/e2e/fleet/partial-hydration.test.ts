@@ -21,7 +21,8 @@ let api: Api;
 let worker: AppProcess;
 
 beforeEach(async () => {
-  fleet = await Fleet.start({ store: "file", agent: { linger: "0s" } });
+  // Without the host's chunk cache, which would not notice.
+  fleet = await Fleet.start({ store: "file", agent: { linger: "0s" }, worker: { chunkCache: "0B" } });
   [{ api }, worker] = await Promise.all([fleet.startDispatcher(), fleet.startWorker()]);
 });
 afterEach(() => fleet[Symbol.asyncDispose]());
