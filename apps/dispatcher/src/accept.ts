@@ -18,12 +18,11 @@ import {
   routeMessage,
   type SessionState,
   type StoredAttachment,
-  type TurnWake,
+  type TurnWakes,
   tenantSessionsKey,
   UnknownAgentError,
   UnknownChannelError,
   UnknownTenantError,
-  type WakeQueue,
 } from "@longshore/shared";
 import type { Redis } from "ioredis";
 import { nameAttachments } from "./attachment-names.ts";
@@ -48,7 +47,7 @@ export interface AcceptorOptions {
   readonly configuration: () => Configuration;
   readonly state: SessionState;
   readonly store: SessionStore;
-  readonly turnWakes: WakeQueue<TurnWake>;
+  readonly turnWakes: TurnWakes;
   readonly redis: Redis;
   readonly metrics: Metrics;
   readonly log: Logger;
@@ -149,7 +148,7 @@ export class Acceptor {
     const result = await state.accept(accepted, bound);
 
     const ended = result.state !== "accepted" && result.state !== "running";
-    if (!result.leased && !ended) await turnWakes.wake({ sessionId });
+    if (!result.leased && !ended) await turnWakes.wake({ sessionId, tenant });
     await this.#list(tenant, sessionId);
     return { messageId, sessionId, seq: result.seq, duplicate: result.duplicate, state: result.state };
   }

@@ -15,6 +15,7 @@ import {
   SessionState,
   serveHealth,
   systemClock,
+  TurnOrder,
 } from "@longshore/shared";
 import { Queue } from "bullmq";
 import { Acceptor } from "./accept.ts";
@@ -119,7 +120,7 @@ export async function startDispatcher({
     eventsLength: events.length,
     eventsTtlMs: events.keep,
   });
-  const turnWakes = openTurnWakes(redis);
+  const turnWakes = openTurnWakes(redis, new TurnOrder(redis));
   const replyWakes = openReplyWakes(redis);
   const inbound = new Queue(queueNames.inbound, { connection: redis, prefix: QUEUE_PREFIX });
   const queues = [inbound, turnWakes.queue, replyWakes.queue];

@@ -8,7 +8,7 @@ import {
   type ReplyWake,
   type SessionState,
   type SessionSummary,
-  type TurnWake,
+  type TurnWakes,
   type WakeQueue,
 } from "@longshore/shared";
 import type { Redis } from "ioredis";
@@ -26,7 +26,7 @@ export interface SweeperOptions {
   readonly configuration: () => Configuration;
   readonly state: SessionState;
   readonly redis: Redis;
-  readonly turnWakes: WakeQueue<TurnWake>;
+  readonly turnWakes: TurnWakes;
   readonly replyWakes: WakeQueue<ReplyWake>;
   readonly metrics: Metrics;
   readonly log: Logger;
@@ -73,6 +73,7 @@ class Findings {
  * - A session with replies in its outbox: each of their conversations must have a job on `replies`.
  * - A session with neither is taken out of the index, if nothing was accepted since it was read, and the entry
  *   is older than an accept can take: a message can't be appended under an entry that is gone (I2).
+ * - Priorities of waiting turns are kept below BullMQ's limit (`TurnOrder`).
  *
  * The sweep also counts, since it sees all: messages that wait, the oldest of them, sessions that could run.
  */
@@ -117,6 +118,8 @@ export class Sweeper {
       }
     }
     this.#report(findings, nowMs);
+    const rebased = await this.#options.turnWakes.rebase();
+    if (rebased > 0) log.info({ jobs: rebased }, "waiting turns got new priorities");
     if (findings.wakesLost > 0) log.warn({ wakes: findings.wakesLost }, "lost wakes brought back");
   }
 
@@ -145,7 +148,9 @@ export class Sweeper {
     const summary = await state.inspect(sessionId);
     findings.add(summary);
     if (summary.waiting > 0 && summary.leasedBy === undefined && ageMs > configuration().worker.lease) {
-      if (await turnWakes.ensure({ sessionId })) findings.wakesLost += 1;
+      const { tenant } = summary;
+      const wake = { sessionId, ...(tenant === undefined ? {} : { tenant }) };
+      if (await turnWakes.ensure(wake)) findings.wakesLost += 1;
     }
     if (summary.undelivered > 0) {
       const replies = await state.readOutbox(sessionId, REPLIES);

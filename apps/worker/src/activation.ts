@@ -56,6 +56,8 @@ export interface ActivationParts {
   readonly host: string;
   readonly worker: string;
   readonly leaseMs: number;
+  /** Told of each turn that starts, before it does. */
+  readonly onTurn: (tenant: string) => void;
   /** False where others wait for a place. */
   readonly mayLinger: () => boolean;
 }
@@ -469,6 +471,7 @@ export class Activation {
         if (message.operation === undefined) {
           this.#serving = message;
           await running.resume();
+          this.#parts.onTurn(session.ref.tenant);
           await new Turn(message, {
             ...this.#parts,
             ...session,

@@ -13,12 +13,14 @@ import {
   longestActivationMs,
   Metrics,
   openReplyWakes,
+  openTurnWakes,
   readEnvironment,
   SessionState,
   serveHealth,
   sessionKeys,
   shutdownSignal,
   systemClock,
+  TurnOrder,
   workerChannel,
 } from "@longshore/shared";
 import { Runtimes } from "./runtimes.ts";
@@ -111,6 +113,10 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
   const replyWakes = openReplyWakes(queueConnection);
   replyWakes.queue.on("error", onRedisError);
   cleanUp.defer(() => replyWakes.close());
+  const order = new TurnOrder(redis);
+  const turnWakes = openTurnWakes(queueConnection, order);
+  turnWakes.queue.on("error", onRedisError);
+  cleanUp.defer(() => turnWakes.close());
   const users = new SandboxUsers({ runDirectory, workerId });
   cleanUp.defer(() => users.close());
 
@@ -119,6 +125,8 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
     places: environment.LONGSHORE_PLACES ?? settings.places,
     leaseMs: settings.lease,
     log,
+    order,
+    wakes: turnWakes,
     parts: {
       state,
       store,

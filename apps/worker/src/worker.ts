@@ -1,5 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { isSessionId, type Logger, QUEUE_PREFIX, queueNames } from "@longshore/shared";
+import {
+  isSessionId,
+  type Logger,
+  QUEUE_PREFIX,
+  queueNames,
+  type TurnOrder,
+  type TurnWake,
+  type TurnWakes,
+} from "@longshore/shared";
 import { DelayedError, type Job, type QueueOptions, Worker as QueueWorker } from "bullmq";
 import { Activation, type ActivationParts } from "./activation.ts";
 import { Places } from "./places.ts";
@@ -16,7 +24,10 @@ export interface TurnWorkerOptions {
   readonly connection: QueueOptions["connection"];
   readonly places: number;
   readonly leaseMs: number;
-  readonly parts: Omit<ActivationParts, "mayLinger">;
+  readonly parts: Omit<ActivationParts, "mayLinger" | "onTurn">;
+  /** The order in which the turns of all tenants start. */
+  readonly order: TurnOrder;
+  readonly wakes: TurnWakes;
   readonly log: Logger;
 }
 
@@ -100,14 +111,36 @@ export class TurnWorker {
       );
       return;
     }
-    const laterMs = await this.#activate(sessionId, job.id as string);
+    let turns = 0;
+    const laterMs = await this.#activate(sessionId, job.id as string, (tenant) => {
+      // The first one waited under the job's tag; the others did not wait.
+      this.#charge(tenant, turns++ === 0 ? (job as Job<TurnWake>).data.tag : undefined);
+    });
     if (laterMs === undefined) return;
+    // Else a session whose turns fail would be ahead of all others each time.
+    if (turns > 0)
+      await this.#options.wakes
+        .replace(job)
+        .catch((error: unknown) =>
+          this.#options.log.warn({ err: error, sessionId }, "no new place in the order"),
+        );
     await job.moveToDelayed(Date.now() + laterMs, token);
     throw new DelayedError();
   }
 
+  #charge(tenant: string, tag: number | undefined): void {
+    // A turn that is not charged is a little unfair; one that does not start would be worse.
+    this.#options.order
+      .charge(tenant, tag)
+      .catch((error: unknown) => this.#options.log.warn({ err: error, tenant }, "a turn was not charged"));
+  }
+
   /** Undefined where the job is done; else after how many ms the session is to be looked at again. */
-  async #activate(sessionId: string, jobId: string): Promise<number | undefined> {
+  async #activate(
+    sessionId: string,
+    jobId: string,
+    onTurn: (tenant: string) => void,
+  ): Promise<number | undefined> {
     const { parts, leaseMs, log } = this.#options;
     if (this.#activations.has(sessionId)) return leaseMs;
     let place: number;
@@ -123,6 +156,7 @@ export class TurnWorker {
     }
     const activation = new Activation(sessionId, {
       ...parts,
+      onTurn,
       mayLinger: () => !this.#places.wanted && !this.#draining.signal.aborted,
     });
     this.#activations.set(sessionId, activation);

@@ -156,5 +156,7 @@ export {
 } from "./session-tree-paths.ts";
 export { removeTree } from "./session-tree-remove.ts";
 export { shutdownSignal } from "./shutdown.ts";
+export { LAST_PRIORITY, TurnOrder, type TurnTag } from "./turn-order.ts";
+export { openTurnWakes, type TurnWake, TurnWakes } from "./turn-wakes.ts";
 export { duration, size } from "./units.ts";
-export { openReplyWakes, openTurnWakes, type ReplyWake, type TurnWake, type WakeQueue } from "./wake.ts";
+export { openReplyWakes, type ReplyWake, type WakeQueue } from "./wake.ts";

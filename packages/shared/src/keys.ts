@@ -73,6 +73,8 @@ export const fleetKeys = {
   collecting: "longshore:{fleet}:collecting",
   /** Present until the next collection of garbage is due; expires. */
   collected: "longshore:{fleet}:collected",
+  /** Hash: time, base, rebasedAt, `next:<tenant>`: see `TurnOrder`. */
+  turnOrder: "longshore:{fleet}:turn-order",
 } as const;
 
 /** Sorted set of a tenant's session ids by last activity in ms: a convenience, rebuilt from the object store. */

@@ -1,11 +1,6 @@
-import { Queue, type QueueOptions } from "bullmq";
+import { type Job, type JobsOptions, Queue, type QueueOptions } from "bullmq";
 import { QUEUE_PREFIX, queueNames } from "./keys.ts";
 import { hashId } from "./session-id.ts";
-
-/** Data of a job on `turns`: somebody should look at this session. */
-export interface TurnWake {
-  readonly sessionId: string;
-}
 
 /** Data of a job on `replies`: this conversation has replies to deliver. */
 export interface ReplyWake {
@@ -24,13 +19,13 @@ const PENDING_STATES: ReadonlySet<string> = new Set([
   "waiting-children",
 ]);
 
-type Connection = QueueOptions["connection"];
+export type Connection = QueueOptions["connection"];
 
 /**
  * A queue whose jobs are only wakes: at most one active and one waiting a subject. They may be lost; the
  * sweeper brings them back.
  */
-class WakeQueue<Data> {
+export class WakeQueue<Data extends object> {
   readonly queue: Queue;
   readonly #subject: (data: Data) => string;
 
@@ -40,7 +35,13 @@ class WakeQueue<Data> {
   }
 
   async wake(data: Data): Promise<void> {
-    await this.queue.add("wake", data, {
+    await this.add(data, {});
+  }
+
+  /** Gives the job that waits now; not the added one where the subject had a job already. */
+  protected async add(data: Data, options: JobsOptions): Promise<Job> {
+    return await this.queue.add("wake", data, {
+      ...options,
       deduplication: { id: this.#subject(data), keepLastIfActive: true },
       removeOnComplete: true,
       removeOnFail: true,
@@ -63,12 +64,6 @@ class WakeQueue<Data> {
   async close(): Promise<void> {
     await this.queue.close();
   }
-}
-
-export type { WakeQueue };
-
-export function openTurnWakes(connection: Connection): WakeQueue<TurnWake> {
-  return new WakeQueue(queueNames.turns, connection, ({ sessionId }) => sessionId);
 }
 
 export function openReplyWakes(connection: Connection): WakeQueue<ReplyWake> {

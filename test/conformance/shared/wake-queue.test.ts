@@ -7,14 +7,14 @@ import {
   QUEUE_PREFIX,
   queueNames,
   type TurnWake,
-  type WakeQueue,
+  type TurnWakes,
 } from "@longshore/shared";
 import { Worker } from "bullmq";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { openRedisFixture, type RedisFixture } from "./redis-fixture.ts";
 
 let redis: RedisFixture;
-let wakes: WakeQueue<TurnWake>;
+let wakes: TurnWakes;
 let worker: Worker | undefined;
 let sessionId: string;
 
@@ -92,7 +92,7 @@ describe("ensuring a wake", () => {
     ["there never was a job", async () => undefined],
     ["its job was removed", async () => (await theJob()).remove()],
     ["the queue was drained", () => wakes.queue.drain(true)],
-    ["the queue was cleaned", () => wakes.queue.clean(0, 1_000, "wait")],
+    ["the queue was cleaned", () => wakes.queue.clean(0, 1_000, "prioritized")],
     ["the queue was obliterated", () => wakes.queue.obliterate({ force: true })],
     ["all keys but the deduplication's were deleted", deleteQueueKeys],
   ])("brings the session back where %s", async (what, lose) => {

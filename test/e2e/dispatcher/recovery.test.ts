@@ -32,7 +32,7 @@ describe("the sweeper", () => {
     }
     await turns.obliterate({ force: true });
     const jobs = await until(
-      () => turns.getJobs(["waiting"]),
+      () => turns.getJobs(["prioritized"]),
       (waiting) => waiting.length === sessions.size,
     );
     expect(new Set(jobs.map(({ data }) => data.sessionId))).toEqual(sessions);
@@ -50,7 +50,7 @@ describe("the sweeper", () => {
       () => metric(metricsUrl, "longshore_runnable_sessions"),
       (runnable) => runnable === 0,
     );
-    expect((await turns.getJobs(["waiting"])).map(({ id }) => id).sort()).toEqual(sweeps);
+    expect((await turns.getJobs(["prioritized"])).map(({ id }) => id).sort()).toEqual(sweeps);
     await turns.close();
   });
 });
