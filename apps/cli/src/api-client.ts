@@ -57,6 +57,10 @@ export class ApiClient {
     );
   }
 
+  async delete(path: string, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    await this.#fetch(path, { ...options, signal: options.signal ?? null, method: "DELETE" });
+  }
+
   /** `PUT` of bytes. The answer may take as long as the bytes do. */
   async put(
     path: string,

@@ -127,3 +127,28 @@ export const forkSchema = z.looseObject({
   conversation: z.string(),
   source: z.looseObject({ sessionId: z.string(), generation: z.number() }),
 });
+
+export const deadLetterPageSchema = z.looseObject({
+  deadLetters: z.array(
+    z.looseObject({
+      id: z.string(),
+      kind: z.enum(["message", "reply"]),
+      sessionId: z.string(),
+      agent: z.string().optional(),
+      channel: z.string(),
+      conversation: z.string(),
+      excerpt: z.string(),
+      error: errorSchema,
+      diedAt: z.string(),
+    }),
+  ),
+  cursor: z.string().optional(),
+});
+
+export const retriedSchema = z.looseObject({
+  kind: z.enum(["message", "reply"]),
+  messageId: z.string().optional(),
+  replyId: z.string().optional(),
+  sessionId: z.string(),
+  duplicate: z.boolean(),
+});

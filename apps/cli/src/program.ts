@@ -3,6 +3,7 @@ import { userInfo } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
 import { chat } from "./chat.ts";
 import type { CommandContext, GlobalOptions } from "./command-context.ts";
+import { dropDeadLetters, listDeadLetters, retryDeadLetters } from "./dead-letters.ts";
 import { runApp, runDev } from "./run-process.ts";
 import { send } from "./send.ts";
 import { fork, putFile, rollBack, showDiff, showLog } from "./session-history.ts";
@@ -139,6 +140,27 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .option("--conversation <id>", "whose session it is to be (default: a new conversation)")
     .option("--thread <id>", "thread of the conversation")
     .action((id: string, _options, command: Command) => fork(context, id, command.optsWithGlobals()));
+
+  const dead = program.command("dead").description("messages that were given up on, undeliverable replies");
+  dead
+    .command("ls")
+    .description("list dead letters, latest first")
+    .option("--limit <number>", "at most so many", wholeNumber, 50)
+    .action((_options, command: Command) => listDeadLetters(context, command.optsWithGlobals()));
+  dead
+    .command("retry")
+    .argument("<id...>")
+    .description("try dead letters again")
+    .action((ids: string[], _options, command: Command) =>
+      retryDeadLetters(context, ids, command.optsWithGlobals()),
+    );
+  dead
+    .command("drop")
+    .argument("<id...>")
+    .description("drop dead letters for good")
+    .action((ids: string[], _options, command: Command) =>
+      dropDeadLetters(context, ids, command.optsWithGlobals()),
+    );
 
   program
     .command("gc")

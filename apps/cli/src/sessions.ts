@@ -10,10 +10,8 @@ import {
 import { type CommandContext, type GlobalOptions, openClient } from "./command-context.ts";
 import { columns } from "./output.ts";
 import { printableLine } from "./printable.ts";
+import { readPages } from "./read-pages.ts";
 import { contentPath, readFiles, sessionPath } from "./session-files.ts";
-
-/** Pages of the API hold at most so many. */
-const PAGE = 100;
 
 export interface GenerationOptions extends GlobalOptions {
   readonly generation?: number;
@@ -24,16 +22,13 @@ export async function listSessions(
   context: CommandContext,
   options: GlobalOptions & { readonly limit: number },
 ): Promise<void> {
-  const client = openClient(context, options);
-  const sessions: z.output<typeof sessionListSchema>["sessions"] = [];
-  let cursor: string | undefined;
-  do {
-    const query = new URLSearchParams({ limit: String(Math.min(PAGE, options.limit - sessions.length)) });
-    if (cursor !== undefined) query.set("cursor", cursor);
-    const page = await client.get(`/sessions?${query}`, sessionListSchema, { signal: context.signal });
-    sessions.push(...page.sessions);
-    cursor = page.cursor;
-  } while (cursor !== undefined && sessions.length < options.limit);
+  const sessions = await readPages(openClient(context, options), {
+    path: "/sessions",
+    schema: sessionListSchema,
+    itemsOf: (page) => page.sessions,
+    limit: options.limit,
+    signal: context.signal,
+  });
   context.output.result(sessions, () =>
     columns(
       sessions.map(({ sessionId, agent, lastActiveAt, waiting, active, generation }) => [

@@ -121,6 +121,25 @@ export class Acceptor {
     return answer;
   }
 
+  /**
+   * Accepts a message again whose attachments are stored already: a dead letter. It stays with its session, whatever the
+   * routes say now.
+   *
+   * @throws UnknownAgentError, UnknownChannelError where it could not be answered any more; ObjectNotFoundError where an
+   *   attachment is beyond its retention; StoreTimeoutError; MailboxFullError; Redis' errors, as `accept`
+   */
+  async acceptStored(message: Omit<AcceptedMessage, "acceptedAt">): Promise<AcceptedAnswer> {
+    const { configuration, clock } = this.#options;
+    const { tenant, sessionId, agent, channel, attachments } = message;
+    const { agents, channels } = configuration();
+    if (!Object.hasOwn(agents, agent) || agents[agent]?.tenant !== tenant) throw new UnknownAgentError(agent);
+    if (!Object.hasOwn(channels, channel)) throw new UnknownChannelError(channel);
+    await this.#keepLonger({ tenant, sessionId }, attachments);
+    const answer = await this.#append({ ...message, acceptedAt: new Date(clock.now()).toISOString() });
+    this.#count(tenant, agent, answer.duplicate ? "duplicate" : "accepted");
+    return answer;
+  }
+
   async #accept(tenant: string, message: Message): Promise<AcceptedAnswer> {
     const { configuration, clock } = this.#options;
     const { sessionId, agent } = routeMessage(configuration(), { tenant, ...message });
@@ -154,17 +173,29 @@ export class Acceptor {
   }
 
   async #store(ref: SessionRef, contents: readonly DecodedAttachment[]): Promise<StoredAttachment[]> {
-    const signal = AbortSignal.timeout(STORE_TIMEOUT_MS);
-    const stored: StoredAttachment[] = [];
-    try {
+    return await inTime(async (signal) => {
+      const stored: StoredAttachment[] = [];
       for (const { name, contentType, bytes } of contents) {
         const { sha256, sizeBytes } = await this.#options.store.putInbound(ref, bytes, signal);
         stored.push({ name, contentType, sizeBytes, sha256 });
       }
-    } catch (error) {
-      throw signal.aborted ? new StoreTimeoutError(STORE_TIMEOUT_MS, error) : error;
-    }
-    return stored;
+      return stored;
+    });
+  }
+
+  /** Stores anew what was stored so long ago that it may be gone before the message is answered. */
+  async #keepLonger(ref: SessionRef, attachments: readonly StoredAttachment[]): Promise<void> {
+    if (attachments.length === 0) return;
+    const { store } = this.#options;
+    await inTime(async (signal) => {
+      const hashes = attachments.map(({ sha256 }) => sha256);
+      const kept = await store.findInbound(ref, hashes, signal);
+      for (const sha256 of new Set(hashes)) {
+        if (kept.has(sha256)) continue;
+        const old = await store.openInbound(ref, sha256, signal);
+        await store.putInbound(ref, { sizeBytes: old.sizeBytes, open: () => old.stream() }, signal);
+      }
+    });
   }
 
   async #list(tenant: string, sessionId: string): Promise<void> {
@@ -199,6 +230,16 @@ const REFUSALS = [
 /** Whether a message was refused for what it is, so that no retry mends it. */
 export function isRefusal(error: unknown): boolean {
   return REFUSALS.some((refusal) => error instanceof refusal);
+}
+
+/** @throws StoreTimeoutError where the object store takes too long */
+async function inTime<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const signal = AbortSignal.timeout(STORE_TIMEOUT_MS);
+  try {
+    return await work(signal);
+  } catch (error) {
+    throw signal.aborted ? new StoreTimeoutError(STORE_TIMEOUT_MS, error) : error;
+  }
 }
 
 interface DecodedAttachment {

@@ -4,6 +4,7 @@ import {
   type Clock,
   type Configuration,
   connectRedis,
+  DeadLetters,
   type Environment,
   type Logger,
   longestActivationMs,
@@ -21,6 +22,7 @@ import { Queue } from "bullmq";
 import { Acceptor } from "./accept.ts";
 import { awaitAnswer } from "./await-answer.ts";
 import { Collector } from "./collector.ts";
+import { DeadLetterOffice } from "./dead-letter-office.ts";
 import { Channels } from "./delivery/channels.ts";
 import { Delivery } from "./delivery/delivery.ts";
 import { EventHub } from "./event-hub.ts";
@@ -168,6 +170,13 @@ export async function startDispatcher({
     redis,
     hub: new EventHub(subscriber, log),
     views: new MessageViews({ state, store }),
+    deadLetters: new DeadLetterOffice({
+      letters: new DeadLetters(redis),
+      acceptor,
+      state,
+      store,
+      replyWakes,
+    }),
     access: new SessionAccess(state, store),
     links: new ArtifactLinks(redis, clock),
     spool: new UploadSpool({ directory: join(environment.LONGSHORE_RUN_DIR, "uploads") }),

@@ -1,5 +1,5 @@
 import type { SessionStore } from "@longshore/session-store";
-import { commitNoteSchema, isSessionId, type SessionState, tenantSessionsKey } from "@longshore/shared";
+import { commitNoteSchema, readSetPage, type SessionState, tenantSessionsKey } from "@longshore/shared";
 import type { Redis } from "ioredis";
 import { z } from "zod";
 
@@ -26,55 +26,14 @@ export interface SessionPage {
   readonly cursor: string | undefined;
 }
 
-/**
- * A page of a tenant's sessions, latest activity first. A cursor names the last session of its page; sessions
- * of the same millisecond are in the order of their ids, so that none is left out between pages.
- */
+/** A page of a tenant's sessions, latest activity first. @throws BadCursorError */
 export async function listSessions(
   redis: Redis,
   tenant: string,
-  { limit, cursor }: { readonly limit: number; readonly cursor: ListedSession | undefined },
+  options: { readonly limit: number; readonly cursor: string | undefined },
 ): Promise<SessionPage> {
-  const found: ListedSession[] = [];
-  const from = cursor === undefined ? "+inf" : String(cursor.lastActiveMs);
-  // One more than asked for says whether there is another page.
-  for (let offset = 0; found.length <= limit; ) {
-    const count = limit + 1;
-    const flat = await redis.zrevrangebyscore(
-      tenantSessionsKey(tenant),
-      from,
-      "-inf",
-      "WITHSCORES",
-      "LIMIT",
-      offset,
-      count,
-    );
-    for (let at = 0; at + 1 < flat.length; at += 2) {
-      const session = { sessionId: flat[at] as string, lastActiveMs: Number(flat[at + 1]) };
-      if (cursor === undefined || isAfter(session, cursor)) found.push(session);
-    }
-    if (flat.length < 2 * count) break;
-    offset += count;
-  }
-  const sessions = found.slice(0, limit);
-  const last = sessions.at(-1);
-  return { sessions, cursor: found.length > limit && last !== undefined ? formatCursor(last) : undefined };
-}
-
-function isAfter(session: ListedSession, cursor: ListedSession): boolean {
-  if (session.lastActiveMs !== cursor.lastActiveMs) return session.lastActiveMs < cursor.lastActiveMs;
-  return session.sessionId < cursor.sessionId;
-}
-
-function formatCursor({ lastActiveMs, sessionId }: ListedSession): string {
-  return `${lastActiveMs}-${sessionId}`;
-}
-
-/** Undefined where the text is no cursor. */
-export function parseCursor(text: string): ListedSession | undefined {
-  const [, score, sessionId] = /^(\d{1,16})-([a-z0-9]+)$/.exec(text) ?? [];
-  if (score === undefined || sessionId === undefined || !isSessionId(sessionId)) return undefined;
-  return { sessionId, lastActiveMs: Number(score) };
+  const { members, cursor } = await readSetPage(redis, tenantSessionsKey(tenant), options);
+  return { sessions: members.map(({ id, score }) => ({ sessionId: id, lastActiveMs: score })), cursor };
 }
 
 /** What Redis knows of a session; of one that it has forgotten, or never heard of (a fork), what its newest commit says. */

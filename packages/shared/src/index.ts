@@ -32,6 +32,17 @@ export {
   type Scope,
   scopes,
 } from "./configuration-schema.ts";
+export {
+  DEAD_LETTERS_LISTED,
+  type DeadLetter,
+  type DeadLetterSummary,
+  DeadLetters,
+  deadReplyId,
+  parseDeadReplyId,
+  type Settlement,
+  summarizeDeadMessage,
+  summarizeDeadReply,
+} from "./dead-letters.ts";
 export { type Environment, environmentSecrets, readEnvironment } from "./environment.ts";
 export { LongshoreError } from "./errors.ts";
 export { type HealthServer, type HealthServerOptions, type NotReady, serveHealth } from "./health-server.ts";
@@ -101,6 +112,7 @@ export {
   deriveMessageId,
   deriveOperationId,
   deriveReplyId,
+  deriveRetryId,
   deriveSessionId,
   hashId,
   isSessionId,
@@ -156,6 +168,7 @@ export {
 } from "./session-tree-paths.ts";
 export { removeTree } from "./session-tree-remove.ts";
 export { shutdownSignal } from "./shutdown.ts";
+export { BadCursorError, readSetPage, type SetMember, type SetPage } from "./sorted-set-page.ts";
 export { LAST_PRIORITY, TurnOrder, type TurnTag } from "./turn-order.ts";
 export { openTurnWakes, type TurnWake, TurnWakes } from "./turn-wakes.ts";
 export { duration, size } from "./units.ts";

@@ -82,6 +82,19 @@ export function tenantSessionsKey(tenant: string): string {
   return `longshore:{tenant:${tenant}}:sessions`;
 }
 
+export interface DeadLetterKeys {
+  /** Sorted set of ids of dead letters and dead replies by when they died in ms; capped. */
+  readonly list: string;
+  /** Hash of those ids to what the list shows of them (JSON). */
+  readonly summaries: string;
+}
+
+/** A tenant's dead letters: a convenience, rebuilt from the object store. */
+export function deadLetterKeys(tenant: string): DeadLetterKeys {
+  const list = `longshore:{tenant:${tenant}}:deadLetters`;
+  return { list, summaries: `${list}:summaries` };
+}
+
 /** Where a worker listens for hints that a session it holds has a new message (payload: the session's id). */
 export function workerChannel(workerId: string): string {
   return `longshore:worker:${workerId}`;

@@ -72,6 +72,8 @@ export const acceptedMessageSchema = messageSchema.omit({ id: true, attachments:
   acceptedAt: z.iso.datetime(),
   /** Where it is no word to the agent. Only the dispatcher's own routes make these: no sender can. */
   operation: operationSchema.optional(),
+  /** Where it is a dead message that is tried again: the first of its line, and how often it was. */
+  retryOf: z.strictObject({ messageId: z.string(), count: z.int().positive() }).optional(),
 });
 export type AcceptedMessage = z.output<typeof acceptedMessageSchema>;
 

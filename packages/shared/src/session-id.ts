@@ -61,6 +61,16 @@ export function deriveOperationId(sessionId: string, key: string): string {
   return `${sessionId}-${hashId("operation", key)}`;
 }
 
+/**
+ * The id of a dead message that is accepted again: from that of the first of its line and how often it was retried, so
+ * that retrying it twice at once is one message. Throws a `RangeError` for what is no message id.
+ */
+export function deriveRetryId(firstMessageId: string, count: number): string {
+  const sessionId = sessionOfMessageId(firstMessageId);
+  if (sessionId === undefined) throw new RangeError("not a message id");
+  return `${sessionId}-${hashId("retry", firstMessageId, String(count))}`;
+}
+
 const MESSAGE_ID = /^([a-z2-7]{26})-([a-z2-7]{26})$/;
 const SESSION_ID = /^[a-z2-7]{26}$/;
 

@@ -1,5 +1,6 @@
 import type { Cluster, Redis } from "ioredis";
 import type { MessageEnd, PublishedReply } from "./commit-note.ts";
+import { DeadLetters, deadReplyId, summarizeDeadMessage, summarizeDeadReply } from "./dead-letters.ts";
 import { LongshoreError } from "./errors.ts";
 import { eventsChannel, messageKey, pendingKey, sessionKeys, workerChannel } from "./keys.ts";
 import { type AcceptedMessage, acceptedMessageSchema, type MessageState, messageStates } from "./message.ts";
@@ -21,6 +22,7 @@ const scripts = {
   startDelivery: new Script("start-delivery"),
   markDelivered: new Script("mark-delivered"),
   buryReply: new Script("bury-reply"),
+  reviveReply: new Script("revive-reply"),
   addEvent: new Script("add-event"),
 } as const;
 
@@ -119,9 +121,11 @@ type Code = readonly [code: number, ...rest: (string | number)[]];
 export class SessionState {
   readonly #redis: Redis | Cluster;
   readonly #options: SessionStateOptions;
+  readonly #deadLetters: DeadLetters;
 
   constructor(redis: Redis | Cluster, options: SessionStateOptions) {
     this.#redis = redis;
+    this.#deadLetters = new DeadLetters(redis);
     this.#options = options;
   }
 
@@ -284,7 +288,10 @@ export class SessionState {
     if (code !== 1) throw new FencedError("fail turn");
   }
 
-  /** After a commit: its replies to the outbox, the messages it ends out of the mailbox (I5, I6). Idempotent. */
+  /**
+   * After a commit: its replies to the outbox, the messages it ends out of the mailbox (I5, I6). Idempotent. Dead
+   * messages are listed before: dead they are by the commit, and whoever dies in between, the next one publishes again.
+   */
   async publish(
     sessionId: string,
     lease: Lease,
@@ -295,6 +302,7 @@ export class SessionState {
     },
   ): Promise<void> {
     const keys = sessionKeys(sessionId);
+    for (const end of commit.ends) await this.#listDead(end, commit.generation);
     const code = await scripts.publish.run(
       this.#redis,
       [
@@ -329,6 +337,13 @@ export class SessionState {
     if (code !== 1) throw new FencedError("publish");
   }
 
+  /** An operation is no word of a conversation: whoever asked for it sees its record. */
+  async #listDead(end: MessageEnd, generation: number): Promise<void> {
+    const { message, outcome } = end;
+    if (outcome !== "dead" || message.operation !== undefined) return;
+    await this.#deadLetters.list(message.tenant, message.id, summarizeDeadMessage(end, generation));
+  }
+
   /** Replies that are published and not recorded as delivered, in order, at most `limit`. */
   async readOutbox(sessionId: string, limit: number): Promise<PublishedReply[]> {
     const keys = sessionKeys(sessionId);
@@ -354,9 +369,13 @@ export class SessionState {
     return code === 1 ? { attempts: Number(attempts), sinceFirstMs: Number(sinceFirstMs) } : undefined;
   }
 
-  /** Gives a reply up; `false` where it was settled before. */
+  /**
+   * Gives a reply up; `false` where it was settled before. It is listed before: whoever dies in between gives it up again.
+   */
   async buryReply(dead: DeadReply): Promise<boolean> {
     const { reply, error } = dead;
+    const id = deadReplyId(reply.sessionId, reply.id);
+    await this.#deadLetters.list(reply.tenant, id, summarizeDeadReply(reply, error), dead.diedAt);
     const keys = sessionKeys(reply.sessionId);
     const event: SessionEvent = { type: "reply.dead", replyId: reply.id, error };
     const code = await scripts.buryReply.run(
@@ -380,6 +399,54 @@ export class SessionState {
   async readDeadReplies(sessionId: string): Promise<DeadReply[]> {
     const entries = await this.#redis.xrange(sessionKeys(sessionId).deadReplies, "-", "+");
     return entries.map(([, fields]) => JSON.parse(fields[1] as string) as DeadReply);
+  }
+
+  /**
+   * Takes a dead reply back into the outbox, at its place in the order; it still has to be woken for. The session is put
+   * into the pending index first, so that the sweeper finds it whatever dies after.
+   *
+   * @returns `dead`: it was, and gives it; `waiting`: it is in the outbox already; `unknown`: neither
+   */
+  async reviveReply(
+    sessionId: string,
+    replyId: string,
+  ): Promise<
+    { readonly was: "dead" | "waiting"; readonly reply: PublishedReply } | { readonly was: "unknown" }
+  > {
+    const keys = sessionKeys(sessionId);
+    const found = await this.#findDeadReply(sessionId, replyId);
+    if (found !== undefined) {
+      const { entryId, reply } = found;
+      await scripts.indexPending.run(this.#redis, [pendingKey(sessionId)], [sessionId]);
+      const code = await scripts.reviveReply.run(
+        this.#redis,
+        [keys.outbox, keys.replies, keys.delivered, keys.sending, keys.deadReplies],
+        [replyId, entryId, reply.generation * REPLIES_PER_GENERATION + reply.index, JSON.stringify(reply)],
+      );
+      if (code === 1) return { was: "dead", reply };
+    }
+    const waiting = await this.#redis.hget(keys.replies, replyId);
+    if (waiting === null) return { was: "unknown" };
+    return { was: "waiting", reply: JSON.parse(waiting) as PublishedReply };
+  }
+
+  /** Forgets a dead reply; `false` where there is none (any more). */
+  async dropDeadReply(sessionId: string, replyId: string): Promise<boolean> {
+    const found = await this.#findDeadReply(sessionId, replyId);
+    if (found === undefined) return false;
+    return (await this.#redis.xdel(sessionKeys(sessionId).deadReplies, found.entryId)) === 1;
+  }
+
+  async #findDeadReply(
+    sessionId: string,
+    replyId: string,
+  ): Promise<{ readonly entryId: string; readonly reply: PublishedReply } | undefined> {
+    const entries = await this.#redis.xrange(sessionKeys(sessionId).deadReplies, "-", "+");
+    for (const [entryId, fields] of entries) {
+      const { reply } = JSON.parse(fields[1] as string) as DeadReply;
+      if (reply.id === replyId) return { entryId, reply };
+    }
+    return undefined;
   }
 
   /** Records a delivery; `false` where it was recorded before. */

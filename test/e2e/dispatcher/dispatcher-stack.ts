@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { SessionRef } from "@longshore/session-store";
 import { stringify } from "yaml";
 import { type Redis, startRedis } from "../../../infra/setup/redis.ts";
 import { AppProcess } from "../../support/app-process.ts";
@@ -108,6 +109,22 @@ export class DispatcherStack implements AsyncDisposable {
     const process = this.launch();
     const ready = await process.line(({ msg }) => msg === "dispatcher ready");
     return { process, url: ready.url as string, metricsUrl: ready.metricsUrl as string };
+  }
+
+  /** The stored attachments of a session, as files. */
+  async inboundFiles({ tenant, sessionId }: SessionRef): Promise<string[]> {
+    const root = join(this.directory, "store", tenant);
+    const entries = await readdir(root, { recursive: true, withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isFile())
+      .map(({ parentPath, name }) => join(parentPath, name))
+      .filter((path) => path.includes(sessionId) && path.includes("/inbound/"));
+  }
+
+  /** Makes a file older than it is. */
+  async age(path: string, byMs: number): Promise<void> {
+    const time = new Date(Date.now() - byMs);
+    await utimes(path, time, time);
   }
 
   /** The processes beside this one. */

@@ -1,5 +1,11 @@
 import { STATUS_CODES } from "node:http";
-import { type InputProblem, InvalidMessageError, isRedisTrouble, LongshoreError } from "@longshore/shared";
+import {
+  BadCursorError,
+  type InputProblem,
+  InvalidMessageError,
+  isRedisTrouble,
+  LongshoreError,
+} from "@longshore/shared";
 import type { FastifyError } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { z } from "zod";
@@ -43,6 +49,8 @@ const STATUS: Readonly<Record<string, number>> = {
   GENERATION_NOT_FOUND: 404,
   QUOTA_EXCEEDED: 413,
   SESSION_EXISTS: 409,
+  DEAD_LETTER_NOT_FOUND: 404,
+  DEAD_LETTER_GONE: 410,
 };
 
 function problem(
@@ -89,6 +97,10 @@ export function problemOf(error: unknown, bodyIs: "message" | "body" = "body"): 
   if (isRedisTrouble(error))
     return problem(503, "REDIS_UNAVAILABLE", "Redis does not answer; the same request may be sent again", {
       retryAfterSeconds: RETRY_SECONDS,
+    });
+  if (error instanceof BadCursorError)
+    return problem(400, "INVALID_REQUEST", "The querystring is not valid", {
+      errors: [{ where: "cursor", problem: "a cursor of a page before" }],
     });
   if (hasZodFastifySchemaValidationErrors(error)) {
     const { code, detail } =

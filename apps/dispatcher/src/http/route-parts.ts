@@ -6,6 +6,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RawServerDefault } 
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Redis } from "ioredis";
 import type { Acceptor } from "../accept.ts";
+import type { DeadLetterOffice } from "../dead-letter-office.ts";
 import type { EventHub } from "../event-hub.ts";
 import type { MessageViews } from "../message-view.ts";
 import type { SessionAccess } from "../session-access.ts";
@@ -25,6 +26,7 @@ export interface RouteParts {
   readonly redis: Redis;
   readonly hub: EventHub;
   readonly views: MessageViews;
+  readonly deadLetters: DeadLetterOffice;
   readonly access: SessionAccess;
   readonly links: ArtifactLinks;
   readonly spool: UploadSpool;

@@ -15,6 +15,7 @@ import { bodyLimit, JsonBodies } from "./json-body.ts";
 import { INTERNAL_PROBLEM, PROBLEM_TYPE, type Problem, problemOf } from "./problem.ts";
 import type { Api, RouteParts } from "./route-parts.ts";
 import { artifactRoutes } from "./routes/artifacts.ts";
+import { deadLetterRoutes } from "./routes/dead-letters.ts";
 import { fileContentRoutes } from "./routes/file-content.ts";
 import { fileRoutes } from "./routes/files.ts";
 import { healthRoutes } from "./routes/health.ts";
@@ -105,6 +106,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
 
   healthRoutes(app, options);
   messageRoutes(app, options);
+  deadLetterRoutes(app, options);
   artifactRoutes(app, options);
   sessionRoutes(app, options);
   fileRoutes(app, options);

@@ -2,8 +2,7 @@ import type { Commit, TableDelta } from "@longshore/session-store";
 import { commitNoteSchema } from "@longshore/shared";
 import { z } from "zod";
 import { followEvents } from "../../follow-events.ts";
-import { listSessions, parseCursor, sessionSummarySchema, summarizeSession } from "../../session-list.ts";
-import { ApiError } from "../api-error.ts";
+import { listSessions, sessionSummarySchema, summarizeSession } from "../../session-list.ts";
 import { checkOwned } from "../owned-session.ts";
 import { problemSchema } from "../problem.ts";
 import { type Api, type RouteParts, requestSignal, sendRaw, tenantOf } from "../route-parts.ts";
@@ -74,10 +73,7 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
       const { limit, cursor } = request.query;
       const tenant = tenantOf(request);
       const signal = requestSignal(reply, closing);
-      const after = cursor === undefined ? undefined : parseCursor(cursor);
-      if (cursor !== undefined && after === undefined)
-        throw invalidQuery("cursor", "a cursor of a page before");
-      const page = await listSessions(redis, tenant, { limit, cursor: after });
+      const page = await listSessions(redis, tenant, { limit, cursor });
       const sessions = await Promise.all(
         page.sessions.map((session) => summarizeSession(parts, tenant, session, signal)),
       );
@@ -217,10 +213,4 @@ async function* sessionEvents(
     yield followed && { id: followed.id, event: followed.event.type, data: followed.event };
   }
   yield { event: "end", data: { reason: "shutdown" } };
-}
-
-function invalidQuery(where: string, problem: string): ApiError {
-  return new ApiError(400, "INVALID_REQUEST", "The querystring is not valid", {
-    problems: [{ where, problem }],
-  });
 }
