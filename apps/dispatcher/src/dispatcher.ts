@@ -133,7 +133,9 @@ export async function startDispatcher({
   countQueues(metrics.registry, queues);
 
   const acceptor = new Acceptor({ configuration, state, store, turnWakes, redis, metrics, log, clock });
-  const channels = new Channels({ configuration, store, clock });
+  const links = new ArtifactLinks(redis, clock);
+  const publicUrl = environment.LONGSHORE_PUBLIC_URL;
+  const channels = new Channels({ configuration, store, links, publicUrl, clock });
   stack.defer(() => channels.close());
   const readiness = () => checkReadiness(redis, closing.signal);
 
@@ -178,7 +180,7 @@ export async function startDispatcher({
       replyWakes,
     }),
     access: new SessionAccess(state, store),
-    links: new ArtifactLinks(redis, clock),
+    links,
     spool: new UploadSpool({ directory: join(environment.LONGSHORE_RUN_DIR, "uploads") }),
     board: new QueueBoard({ inbound, turns: turnWakes.queue, replies: replyWakes.queue }),
     slots: new StreamSlots(),

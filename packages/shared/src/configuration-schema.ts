@@ -200,6 +200,12 @@ const channelSchema = z.union(
       url: z.url({ protocol: /^https?$/ }),
       secret: z.string().min(16),
       timeout: duration({ min: "100ms", max: "5m" }).prefault("10s").describe("The longest a call may take."),
+      unknownOutcome: z
+        .enum(["idempotent", "resend", "hold"])
+        .default("idempotent")
+        .describe(
+          "When nobody knows whether a call was taken (no answer, a cut connection): `idempotent` sends the reply again, and the receiver takes each `Idempotency-Key` once; `resend` sends it again to a receiver that does not look at keys; `hold` makes it a dead reply, for an operator to decide.",
+        ),
       retry: z
         .strictObject({
           backoff: duration({ min: "1ms", max: "1h" }).prefault("1s"),

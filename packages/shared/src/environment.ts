@@ -39,6 +39,11 @@ const environmentSchema = z.object({
   /** Of the dispatcher's API; 0: a free one. */
   PORT: port.prefault("8080"),
   HOST: z.string().min(1).default("127.0.0.1"),
+  /** The address of the dispatchers as others reach it, for links in replies; without a slash at its end. */
+  LONGSHORE_PUBLIC_URL: z
+    .url({ protocol: /^https?$/, error: "an http or https address" })
+    .transform((url) => url.replace(/\/+$/, ""))
+    .optional(),
   /** Of every process' metrics and health; 0: a free one. */
   METRICS_PORT: port.prefault("9464"),
   METRICS_HOST: z.string().min(1).default("127.0.0.1"),

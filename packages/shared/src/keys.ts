@@ -22,7 +22,7 @@ export interface SessionKeys {
   readonly replies: string;
   /** Sorted set of ids of replies that were delivered or given up on, by the time of it; capped, expires. */
   readonly delivered: string;
-  /** Hash of reply id to `<attempts>:<ms of the first>`, for what is in the outbox and was tried; expires. */
+  /** Hash of reply id to `<attempts>:<ms of the first>:<unknown|refused>` (the last one's outcome), for what is in the outbox and was tried; expires. */
   readonly sending: string;
   /** Stream of dead replies, field `r` (JSON of a `DeadReply`); capped, expires. */
   readonly deadReplies: string;

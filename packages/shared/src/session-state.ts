@@ -20,6 +20,7 @@ const scripts = {
   failTurn: new Script("fail-turn"),
   publish: new Script("publish"),
   startDelivery: new Script("start-delivery"),
+  recordRefusal: new Script("record-refusal"),
   markDelivered: new Script("mark-delivered"),
   buryReply: new Script("bury-reply"),
   reviveReply: new Script("revive-reply"),
@@ -64,6 +65,15 @@ export interface DeadReply {
   readonly attempts: number;
   /** Milliseconds since the epoch. */
   readonly diedAt: number;
+}
+
+export interface StartedDelivery {
+  /** False: what became of the last call is not known, and it may not be made again. */
+  readonly started: boolean;
+  /** Calls so far, one that was started now included. */
+  readonly attempts: number;
+  /** How long ago the first of them was, in ms. */
+  readonly sinceFirstMs: number;
 }
 
 /** What an activation holds; both parts are checked by every fence. */
@@ -354,19 +364,23 @@ export class SessionState {
   }
 
   /**
-   * Records that a reply is about to be sent. Gives how often that was done, this time included, and how
-   * long ago first, in ms; undefined where it is not in the outbox (any more).
+   * Records that a reply is about to be sent. Undefined where it is not in the outbox (any more). `mayResend`: whether
+   * it may be sent again after a call of which nobody knows what became of it; where not, such a reply is not started.
    */
-  async startDelivery(
-    reply: PublishedReply,
-  ): Promise<{ readonly attempts: number; readonly sinceFirstMs: number } | undefined> {
+  async startDelivery(reply: PublishedReply, mayResend: boolean): Promise<StartedDelivery | undefined> {
     const keys = sessionKeys(reply.sessionId);
     const [code, attempts, sinceFirstMs] = (await scripts.startDelivery.run(
       this.#redis,
       [keys.outbox, keys.sending],
-      [reply.id, DEAD_REPLIES_TTL_MS],
+      [reply.id, DEAD_REPLIES_TTL_MS, mayResend ? 1 : 0],
     )) as Code;
-    return code === 1 ? { attempts: Number(attempts), sinceFirstMs: Number(sinceFirstMs) } : undefined;
+    if (code === 0) return undefined;
+    return { started: code === 1, attempts: Number(attempts), sinceFirstMs: Number(sinceFirstMs) };
+  }
+
+  /** Records that the call that was started last was not taken, for certain. */
+  async recordRefusal({ id, sessionId }: PublishedReply): Promise<void> {
+    await scripts.recordRefusal.run(this.#redis, [sessionKeys(sessionId).sending], [id]);
   }
 
   /**

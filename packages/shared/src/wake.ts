@@ -56,7 +56,8 @@ export class WakeQueue<Data extends object> {
     const subject = this.#subject(data);
     const jobId = await this.queue.getDeduplicationJobId(subject);
     if (jobId !== null && PENDING_STATES.has(await this.queue.getJobState(jobId))) return false;
-    if (jobId !== null) await this.queue.removeDeduplicationKey(subject);
+    // Only that job's own: one that ended in between gave its key to the next, which would not be alone without it.
+    if (jobId !== null) await this.queue.backend.removeDeduplicationKey(subject, jobId);
     await this.wake(data);
     return true;
   }

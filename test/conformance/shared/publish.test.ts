@@ -97,11 +97,23 @@ describe("delivery", () => {
 
   it("counts the calls before they are made, and only for what is in the outbox", async () => {
     await publish(1, [session.reply(1)]);
-    expect(await session.state.startDelivery(session.reply(1))).toMatchObject({ attempts: 1 });
-    expect(await session.state.startDelivery(session.reply(1))).toMatchObject({ attempts: 2 });
+    expect(await session.state.startDelivery(session.reply(1), true)).toMatchObject({ attempts: 1 });
+    expect(await session.state.startDelivery(session.reply(1), true)).toMatchObject({ attempts: 2 });
     await session.state.markDelivered(session.reply(1), undefined);
-    expect(await session.state.startDelivery(session.reply(1))).toBeUndefined();
+    expect(await session.state.startDelivery(session.reply(1), true)).toBeUndefined();
     expect(await redis.client.exists(sessionKeys(session.sessionId).sending)).toBe(0);
+  });
+
+  it("is not begun again after a call of unknown outcome, unless it may be", async () => {
+    const { state } = session;
+    await publish(1, [session.reply(1)]);
+    expect(await state.startDelivery(session.reply(1), false)).toMatchObject({ started: true, attempts: 1 });
+    expect(await state.startDelivery(session.reply(1), false)).toMatchObject({ started: false, attempts: 1 });
+    await state.recordRefusal(session.reply(1));
+    expect(await state.startDelivery(session.reply(1), false)).toMatchObject({ started: true, attempts: 2 });
+    expect(await state.startDelivery(session.reply(1), true)).toMatchObject({ started: true, attempts: 3 });
+    await state.recordRefusal(session.reply(2));
+    expect(await redis.client.hlen(sessionKeys(session.sessionId).sending)).toBe(1);
   });
 
   it("that is given up leaves a dead reply, and a later commit does not bring it back", async () => {

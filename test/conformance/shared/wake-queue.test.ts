@@ -105,6 +105,39 @@ describe("ensuring a wake", () => {
     held.release();
   });
 
+  it("leaves alone the job that took over while it looked at the one before", async () => {
+    const held: PromiseWithResolvers<void>[] = [];
+    worker = new Worker(
+      queueNames.turns,
+      async () => {
+        const hold = Promise.withResolvers<void>();
+        held.push(hold);
+        await hold.promise;
+      },
+      {
+        connection: { url: redis.server.url, maxRetriesPerRequest: null },
+        prefix: QUEUE_PREFIX,
+        concurrency: 4,
+      },
+    );
+    const isActive = once(worker, "active");
+    await wakes.wake({ sessionId });
+    await isActive;
+    await wakes.wake({ sessionId });
+    const { queue } = wakes;
+    const look = queue.getJobState.bind(queue);
+    const second = once(worker, "active") as Promise<[{ id: string }]>;
+    queue.getJobState = async (jobId) => {
+      held[0]?.resolve();
+      await second;
+      return await look(jobId);
+    };
+    await wakes.ensure({ sessionId });
+    expect(await queue.getDeduplicationJobId(sessionId)).toBe((await second)[0].id);
+    expect([await active(), await waiting()]).toEqual([1, 0]);
+    held[1]?.resolve();
+  });
+
   /** What is left then is a deduplication key without a job. */
   async function deleteQueueKeys() {
     const keys = await redis.client.keys(`${QUEUE_PREFIX}:${queueNames.turns}:*`);

@@ -105,8 +105,8 @@ export class DispatcherStack implements AsyncDisposable {
   }
 
   /** Starts a dispatcher and waits until it is ready. */
-  async dispatcher(): Promise<Running> {
-    const process = this.launch();
+  async dispatcher(environment: NodeJS.ProcessEnv = {}): Promise<Running> {
+    const process = this.launch(environment);
     const ready = await process.line(({ msg }) => msg === "dispatcher ready");
     return { process, url: ready.url as string, metricsUrl: ready.metricsUrl as string };
   }

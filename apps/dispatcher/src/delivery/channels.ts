@@ -1,6 +1,7 @@
 import type { SessionStore } from "@longshore/session-store";
 import type { Clock, Configuration } from "@longshore/shared";
 import { Agent } from "undici";
+import type { ArtifactLinks } from "../http/artifact-links.ts";
 import { type Channel, DeliveryError } from "./channel.ts";
 import { httpChannel } from "./http-channel.ts";
 import { WebhookChannel } from "./webhook-channel.ts";
@@ -10,14 +11,20 @@ const CONNECTIONS_PER_HOST = 32;
 /** A reply for a channel that the configuration does not have (any more) waits for it to come back. */
 const missingChannel: Channel = {
   retry: { firstMs: 1_000, longestMs: 60_000, giveUpMs: 900_000 },
+  unknownOutcome: "idempotent",
   deliver: async (reply) => {
-    throw new DeliveryError("UNKNOWN_CHANNEL", `No channel "${reply.channel}" is configured`);
+    throw new DeliveryError("UNKNOWN_CHANNEL", `No channel "${reply.channel}" is configured`, {
+      outcome: "refused",
+    });
   },
 };
 
 export interface ChannelsOptions {
   readonly configuration: () => Configuration;
   readonly store: SessionStore;
+  readonly links: ArtifactLinks;
+  /** The address of the dispatchers as receivers of replies reach it; without it links are paths. */
+  readonly publicUrl: string | undefined;
   readonly clock: Clock;
 }
 
@@ -31,12 +38,12 @@ export class Channels {
   }
 
   find(name: string): Channel {
-    const { configuration, store, clock } = this.#options;
+    const { configuration, ...parts } = this.#options;
     const { channels } = configuration();
     const definition = Object.hasOwn(channels, name) ? channels[name] : undefined;
     if (definition === undefined) return missingChannel;
     if (definition.type === "http") return httpChannel;
-    return new WebhookChannel({ definition, store, clock, dispatcher: this.#dispatcher });
+    return new WebhookChannel({ ...parts, definition, dispatcher: this.#dispatcher });
   }
 
   async close(): Promise<void> {

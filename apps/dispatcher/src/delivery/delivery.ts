@@ -1,7 +1,7 @@
 import {
   type Clock,
+  type DeadReply,
   type Logger,
-  type LongshoreError,
   type Metrics,
   type PublishedReply,
   QUEUE_PREFIX,
@@ -13,7 +13,10 @@ import { DelayedError, type Job, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import { z } from "zod";
 import { backoff } from "../backoff.ts";
+import { isTransient } from "../errors.ts";
+import { sleep } from "../sleep.ts";
 import { type Channel, DeliveryError } from "./channel.ts";
+import { ChannelPlaces } from "./channel-places.ts";
 import { sameConversation } from "./conversation-key.ts";
 
 /** Conversations at once, and of these, those of one channel: a slow channel leaves room for the others. */
@@ -28,7 +31,15 @@ const BATCH = 1_000;
 /** Replies that one wake delivers before it lets other conversations have its place. */
 const REPLIES_PER_WAKE = 100;
 const TROUBLE_WAIT_MS = 1_000;
-const BUSY_WAIT_MS = 250;
+/** What was delivered is recorded for so long, in ms, while Redis is away; then it is as if nobody knew. */
+const RECORD_MS = 60_000;
+const RECORD_RETRY = { firstMs: 50, longestMs: 2_000 } as const;
+
+const HELD = "it is held: nobody knows whether it was taken";
+const OUTCOME_UNKNOWN: DeadReply["error"] = {
+  code: "OUTCOME_UNKNOWN",
+  message: `A call was begun and its outcome was not recorded; ${HELD}`,
+};
 
 const replyWakeSchema = z.object({
   sessionId: z.string(),
@@ -55,10 +66,12 @@ export interface DeliveryOptions {
  * - **published** (in the outbox) → sending, when it is the first of its conversation. What comes behind it
  *   waits, so that a conversation reads its replies in order (I6).
  * - **sending** (in the outbox, with the number of calls and the time of the first): recorded before the
- *   call. A dispatcher that dies here has called or not, nobody knows: the call is made again under the same
- *   key. → delivered, when the channel took it. → waiting, when it did not, or nobody knows.
+ *   call. → delivered, when the channel took it. → waiting, when it did not. When nobody knows (no answer in time, a
+ *   cut connection, a dispatcher that died here): as the channel's `unknownOutcome` says, → waiting and then the same
+ *   call under the same key, or → dead at once, for an operator to decide.
  * - **waiting** (as sending; the wake is delayed) → sending, after the back-off. Only this conversation
- *   waits: its wake gives its place to others (I10). → dead, when the channel's time to give up is over.
+ *   waits: its wake gives its place to others (I10). → dead, when the channel's time to give up is over, or when the
+ *   receiver says that it will never take it.
  * - **delivered**: out of the outbox, remembered, so that a commit that still carries it does not bring it
  *   back. Final.
  * - **dead**: out of the outbox, among the session's dead replies with its reason, logged and counted; the
@@ -70,11 +83,12 @@ export class Delivery {
   readonly #options: DeliveryOptions;
   readonly #worker: Worker;
   readonly #closing = new AbortController();
-  readonly #inChannel = new Map<string, number>();
+  readonly #places: ChannelPlaces;
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
-    const { redis, log } = options;
+    const { redis, clock, log } = options;
+    this.#places = new ChannelPlaces({ places: CONCURRENCY, channelPlaces: CHANNEL_CONCURRENCY, clock });
     this.#worker = new Worker(queueNames.replies, (job, token) => this.#process(job, token), {
       connection: redis,
       prefix: QUEUE_PREFIX,
@@ -119,18 +133,15 @@ export class Delivery {
 
   /** Delivers what a conversation has; gives how long to wait before there is more to do, if there is. */
   async #drain(wake: ReplyWake): Promise<number | undefined> {
-    const busy = this.#inChannel.get(wake.channel) ?? 0;
-    if (busy >= CHANNEL_CONCURRENCY) return backoff(1, { firstMs: BUSY_WAIT_MS, longestMs: BUSY_WAIT_MS });
-    this.#inChannel.set(wake.channel, busy + 1);
+    const place = this.#places.take(wake.channel);
+    if (typeof place === "number") return place;
     try {
       return await this.#deliverAll(wake);
     } catch (error) {
       this.#options.log.warn({ err: error, sessionId: wake.sessionId }, "delivery interrupted");
       return TROUBLE_WAIT_MS;
     } finally {
-      const left = (this.#inChannel.get(wake.channel) ?? 1) - 1;
-      if (left > 0) this.#inChannel.set(wake.channel, left);
-      else this.#inChannel.delete(wake.channel);
+      place();
     }
   }
 
@@ -152,32 +163,58 @@ export class Delivery {
 
   /** One call. Gives how long to wait before the next, where this one did not settle the reply. */
   async #deliver(reply: PublishedReply): Promise<number | undefined> {
-    const { state, channel, metrics, clock, log, random } = this.#options;
-    const started = await state.startDelivery(reply);
-    if (started === undefined) return undefined;
+    const { state, channel, metrics, log, random } = this.#options;
     const found = channel(reply.channel);
+    const holds = found.unknownOutcome === "hold";
+    const begun = await state.startDelivery(reply, !holds);
+    if (begun === undefined) return undefined;
+    const { started, attempts, sinceFirstMs } = begun;
+    if (!started) return await this.#bury(reply, attempts, OUTCOME_UNKNOWN);
     const ids = { sessionId: reply.sessionId, replyId: reply.id, channel: reply.channel };
+    let platformMessageId: string | undefined;
     try {
-      const { platformMessageId } = await found.deliver(reply);
-      await state.markDelivered(reply, platformMessageId);
-      metrics.deliveries.inc({ channel: reply.channel, outcome: "delivered" });
-      await this.#observe(reply);
-      log.debug({ ...ids, attempts: started.attempts }, "reply delivered");
-      return undefined;
+      ({ platformMessageId } = await found.deliver(reply));
     } catch (error) {
       if (!(error instanceof DeliveryError)) throw error;
-      const described = describe(error);
-      if (started.sinceFirstMs >= found.retry.giveUpMs) {
-        await state.buryReply({ reply, error: described, attempts: started.attempts, diedAt: clock.now() });
-        metrics.deliveries.inc({ channel: reply.channel, outcome: "dead" });
-        log.error({ ...ids, attempts: started.attempts, error: described }, "reply is dead");
-        return undefined;
-      }
+      const { code, message } = error;
+      if (holds && error.outcome === "unknown")
+        return await this.#bury(reply, attempts, { ...OUTCOME_UNKNOWN, message: `${message}; ${HELD}` });
+      if (!error.retryable || sinceFirstMs >= found.retry.giveUpMs)
+        return await this.#bury(reply, attempts, { code, message });
+      if (holds) await state.recordRefusal(reply);
       metrics.deliveries.inc({ channel: reply.channel, outcome: "failed" });
-      const waitMs = Math.max(backoff(started.attempts, found.retry, random), error.retryAfterMs ?? 0);
-      log.warn({ ...ids, attempts: started.attempts, error: described, waitMs }, "reply not delivered");
+      const waitMs = Math.max(backoff(attempts, found.retry, random), error.retryAfterMs ?? 0);
+      log.warn({ ...ids, attempts, error: { code, message }, waitMs }, "reply not delivered");
       return waitMs;
     }
+    await this.#record(reply, platformMessageId);
+    metrics.deliveries.inc({ channel: reply.channel, outcome: "delivered" });
+    await this.#observe(reply);
+    log.debug({ ...ids, attempts }, "reply delivered");
+    return undefined;
+  }
+
+  /** Tried again while Redis is away: what is delivered and not recorded is sent a second time, or held for nothing. */
+  async #record(reply: PublishedReply, platformMessageId: string | undefined): Promise<void> {
+    const { state, clock, random } = this.#options;
+    const startedAt = clock.monotonic();
+    for (let failures = 1; ; failures++) {
+      try {
+        await state.markDelivered(reply, platformMessageId);
+        return;
+      } catch (error) {
+        if (!isTransient(error) || clock.monotonic() - startedAt > RECORD_MS) throw error;
+        if (!(await sleep(backoff(failures, RECORD_RETRY, random), this.#closing.signal))) throw error;
+      }
+    }
+  }
+
+  async #bury(reply: PublishedReply, attempts: number, error: DeadReply["error"]): Promise<undefined> {
+    const { state, metrics, clock, log } = this.#options;
+    const { id: replyId, sessionId, channel } = reply;
+    await state.buryReply({ reply, error, attempts, diedAt: clock.now() });
+    metrics.deliveries.inc({ channel, outcome: "dead" });
+    log.error({ sessionId, replyId, channel, attempts, error }, "reply is dead");
   }
 
   async #observe(reply: PublishedReply): Promise<void> {
@@ -187,8 +224,4 @@ export class Delivery {
     const seconds = Math.max(clock.now() - Date.parse(reply.createdAt), 0) / 1_000;
     metrics.turnPhaseSeconds.observe({ agent, phase: "deliver" }, seconds);
   }
-}
-
-function describe(error: LongshoreError): { code: string; message: string } {
-  return { code: error.code, message: error.message };
 }

@@ -6,5 +6,6 @@ import type { Channel, Delivered } from "./channel.ts";
  */
 export const httpChannel: Channel = {
   retry: { firstMs: 1_000, longestMs: 1_000, giveUpMs: 1_000 },
+  unknownOutcome: "idempotent",
   deliver: async (): Promise<Delivered> => ({}),
 };

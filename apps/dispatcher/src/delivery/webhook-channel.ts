@@ -1,6 +1,8 @@
+import { Readable } from "node:stream";
 import type { SessionStore } from "@longshore/session-store";
-import type { ChannelDefinition, Clock, PublishedReply } from "@longshore/shared";
+import type { Artifact, ChannelDefinition, Clock, PublishedReply } from "@longshore/shared";
 import { type Dispatcher, request } from "undici";
+import type { ArtifactLinks } from "../http/artifact-links.ts";
 import { type Channel, type Delivered, DeliveryError } from "./channel.ts";
 import { signWebhook } from "./webhook-signature.ts";
 
@@ -16,15 +18,19 @@ export type WebhookDefinition = Extract<ChannelDefinition, { type: "webhook" }>;
 export interface WebhookChannelOptions {
   readonly definition: WebhookDefinition;
   readonly store: SessionStore;
+  readonly links: ArtifactLinks;
+  /** The address of the dispatchers as the receiver reaches it; without it links are paths. */
+  readonly publicUrl: string | undefined;
   readonly clock: Clock;
   /** Connections, shared by all webhooks. */
   readonly dispatcher: Dispatcher;
 }
 
 /**
- * Posts replies as JSON to an address, signed. Any status from 200 to 299 means taken; everything else, a
- * redirect included, means not taken. The reply's id is the idempotency key: a call may come again after
- * its receiver took it, when the answer was lost.
+ * Posts replies as JSON to an address, signed. Any status from 200 to 299 means taken; 410 that this reply will never
+ * be; everything else, a redirect included, not taken now. The reply's id is the idempotency key: a call may come again
+ * after its receiver took it, when the answer was lost. Files are not in the call: it has links to them, from which
+ * the receiver reads as much as it likes, as fast as it can.
  */
 export class WebhookChannel implements Channel {
   readonly #options: WebhookChannelOptions;
@@ -38,11 +44,25 @@ export class WebhookChannel implements Channel {
     return { firstMs: backoff, longestMs: longest, giveUpMs: giveUp };
   }
 
+  get unknownOutcome(): Channel["unknownOutcome"] {
+    return this.#options.definition.unknownOutcome;
+  }
+
   async deliver(reply: PublishedReply): Promise<Delivered> {
     const { definition, clock, dispatcher } = this.#options;
+    const text = await this.#payload(reply);
+    const content = Buffer.from(text);
+    let isSent = false;
+    // Read only when there is a connection to write to: before that, nothing can have been taken.
+    const body = new Readable({
+      read() {
+        isSent = true;
+        this.push(content);
+        this.push(null);
+      },
+    });
     const signal = AbortSignal.timeout(definition.timeout);
     try {
-      const body = JSON.stringify(await this.#payload(reply));
       const timestamp = Math.floor(clock.now() / 1000);
       const response = await request(definition.url, {
         method: "POST",
@@ -50,58 +70,97 @@ export class WebhookChannel implements Channel {
         signal,
         headers: {
           "content-type": "application/json",
+          "content-length": String(content.length),
           "user-agent": "longshore",
           "idempotency-key": reply.id,
-          ...signWebhook(definition.secret, { id: reply.id, timestamp, body }),
+          ...signWebhook(definition.secret, { id: reply.id, timestamp, body: text }),
         },
         body,
       });
       if (response.statusCode < 200 || response.statusCode > 299) {
-        await response.body.dump({ limit: ANSWER_MAX_BYTES, signal });
-        throw new DeliveryError("WEBHOOK_STATUS", `The webhook answered with status ${response.statusCode}`, {
-          retryAfterMs: retryAfter(response.headers["retry-after"]),
-        });
+        // What it says is of no use, and that it can't be read to its end changes nothing.
+        await response.body.dump({ limit: ANSWER_MAX_BYTES, signal }).catch(() => undefined);
+        throw refusal(response.statusCode, retryAfter(response.headers["retry-after"], clock));
       }
       const platformMessageId = await readId(response.body);
       return platformMessageId === undefined ? {} : { platformMessageId };
     } catch (error) {
       if (error instanceof DeliveryError) throw error;
+      const outcome = isSent ? "unknown" : "refused";
       if (signal.aborted)
         throw new DeliveryError(
           "WEBHOOK_TIMEOUT",
           `The webhook did not answer within ${definition.timeout} ms`,
-          {
-            cause: error,
-          },
+          { outcome, cause: error },
         );
       // The address may hold a password: only what went wrong is told.
       const reason = error instanceof Error && "code" in error ? String(error.code) : "the call failed";
       throw new DeliveryError("WEBHOOK_UNREACHABLE", `The webhook can't be reached: ${reason}`, {
+        outcome,
+        cause: error,
+      });
+    } finally {
+      body.destroy();
+    }
+  }
+
+  async #payload(reply: PublishedReply): Promise<string> {
+    try {
+      const artifacts = await Promise.all(reply.artifacts.map((artifact) => this.#link(reply, artifact)));
+      const { index: _index, ...rest } = reply;
+      return JSON.stringify({ type: "reply", ...rest, artifacts });
+    } catch (error) {
+      throw new DeliveryError("LINK_UNAVAILABLE", "A link to a file of the reply can't be made now", {
+        outcome: "refused",
         cause: error,
       });
     }
   }
 
-  async #payload(reply: PublishedReply): Promise<object> {
-    const ref = { tenant: reply.tenant, sessionId: reply.sessionId };
-    const artifacts = await Promise.all(
-      reply.artifacts.map(async (artifact) => {
-        const { id, name, contentType } = artifact;
-        const url = await this.#options.store
-          .presignArtifact(ref, id, name, { contentType, expiresSeconds: LINK_EXPIRES_SECONDS })
-          // A link that can't be made does not hold the reply back.
-          .catch(() => undefined);
-        return url === undefined ? artifact : { ...artifact, url };
-      }),
+  /** Made for each call: a reply may be tried for longer than a link works. */
+  async #link({ tenant, sessionId }: PublishedReply, artifact: Artifact): Promise<object> {
+    const { store, links, publicUrl } = this.#options;
+    const { id, name, contentType } = artifact;
+    const { token, expiresAt } = await links.sign(
+      { tenant, sessionId, id, name, contentType },
+      LINK_EXPIRES_SECONDS,
     );
-    const { index: _index, ...rest } = reply;
-    return { type: "reply", ...rest, artifacts };
+    const path = `/artifacts/${token}`;
+    const url =
+      publicUrl === undefined
+        ? await store
+            .presignArtifact({ tenant, sessionId }, id, name, {
+              contentType,
+              expiresSeconds: LINK_EXPIRES_SECONDS,
+            })
+            // The path leads to the file as well.
+            .catch(() => undefined)
+        : `${publicUrl}${path}`;
+    return { ...artifact, path, ...(url === undefined ? {} : { url }), expiresAt: expiresAt.toISOString() };
   }
 }
 
-function retryAfter(header: string | string[] | undefined): number | undefined {
-  if (typeof header !== "string" || !/^\d{1,6}$/.test(header)) return undefined;
-  return Math.min(Number(header) * 1_000, RETRY_AFTER_MAX_MS);
+/** A gateway that got no answer itself does not know either. */
+const UNKNOWN_STATUSES: ReadonlySet<number> = new Set([502, 504]);
+const GONE = 410;
+
+function refusal(status: number, retryAfterMs: number | undefined): DeliveryError {
+  if (status === GONE)
+    return new DeliveryError("WEBHOOK_GONE", "The webhook takes this reply never (status 410)", {
+      outcome: "refused",
+      retryable: false,
+    });
+  return new DeliveryError("WEBHOOK_STATUS", `The webhook answered with status ${status}`, {
+    outcome: UNKNOWN_STATUSES.has(status) ? "unknown" : "refused",
+    retryAfterMs,
+  });
+}
+
+/** In ms: of seconds, or of a date. */
+function retryAfter(header: string | string[] | undefined, clock: Clock): number | undefined {
+  if (typeof header !== "string") return undefined;
+  const ms = /^\d{1,9}$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - clock.now();
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), RETRY_AFTER_MAX_MS);
 }
 
 /** The `id` of a JSON answer; whatever else comes is no reason to send the reply again. */
