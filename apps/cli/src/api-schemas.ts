@@ -35,6 +35,8 @@ export const messageSchema = z.looseObject({
 });
 export type MessageAnswer = z.output<typeof messageSchema>;
 
+export const cancelledTurnSchema = z.looseObject({ turnId: z.string(), messageIds: z.array(z.string()) });
+
 export const problemSchema = z.looseObject({
   code: z.string(),
   detail: z.string().optional(),

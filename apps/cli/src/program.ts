@@ -6,6 +6,7 @@ import type { CommandContext, GlobalOptions } from "./command-context.ts";
 import { dropDeadLetters, listDeadLetters, retryDeadLetters } from "./dead-letters.ts";
 import { runApp, runDev } from "./run-process.ts";
 import { send } from "./send.ts";
+import { cancelTurn } from "./session-cancel.ts";
 import { fork, putFile, rollBack, showDiff, showLog } from "./session-history.ts";
 import { pullSession } from "./session-pull.ts";
 import { listFiles, listSessions, showFile, showSession } from "./sessions.ts";
@@ -140,6 +141,12 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .option("--conversation <id>", "whose session it is to be (default: a new conversation)")
     .option("--thread <id>", "thread of the conversation")
     .action((id: string, _options, command: Command) => fork(context, id, command.optsWithGlobals()));
+
+  waiting(sessions.command("cancel"))
+    .argument("<session>")
+    .description("cancel the turn that runs, or whose retry waits; what it did stays")
+    .option("--turn <id>", "only this turn (default: whichever it is)")
+    .action((id: string, _options, command: Command) => cancelTurn(context, id, command.optsWithGlobals()));
 
   const dead = program.command("dead").description("messages that were given up on, undeliverable replies");
   dead

@@ -167,6 +167,7 @@ export async function startDispatcher({
   const api = await buildApi({
     configuration,
     acceptor,
+    turnWakes,
     state,
     store,
     redis,

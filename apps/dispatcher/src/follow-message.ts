@@ -71,6 +71,7 @@ function concerns(event: SessionEvent, messageId: string, turns: Set<string>): b
       return turns.has(event.turnId);
     case "text":
     case "tool":
+    case "turn.cancelling":
     case "turn.failed":
       return turns.has(event.turnId);
     case "reply.delivered":

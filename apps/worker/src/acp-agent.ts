@@ -14,7 +14,13 @@ import {
 import type { Sandbox } from "@longshore/sandbox";
 import { type AgentDefinition, type Clock, FencedError } from "@longshore/shared";
 import { boundAnswers } from "./bound-answers.ts";
-import { AgentExitedError, AgentOutOfMemoryError, AgentRefusedError, TurnTimeoutError } from "./errors.ts";
+import {
+  AgentExitedError,
+  AgentOutOfMemoryError,
+  AgentRefusedError,
+  RolledBackError,
+  TurnTimeoutError,
+} from "./errors.ts";
 
 /** How long an agent may take until it is ready for its first prompt, in ms. */
 const START_LIMIT_MS = 60_000;
@@ -34,9 +40,15 @@ const WORKING_DIRECTORY = "/session/workspace";
 export interface PromptOptions {
   /** Each update of the turn, as it comes. */
   readonly onUpdate: (update: SessionUpdate) => void;
-  /** Ends the turn: the agent is asked to cancel, then given up on. */
+  /**
+   * Ends the turn: the agent is asked to cancel, and given up on where it does not answer in time; at once where the
+   * reason is one of `AT_ONCE`.
+   */
   readonly signal: AbortSignal;
 }
+
+/** Reasons to end a turn whose doings are dropped, so that the agent need not come to an end by itself. */
+const AT_ONCE = [FencedError, RolledBackError] as const;
 
 /**
  * An ACP agent in a sandbox, with the worker as its client.
@@ -143,9 +155,11 @@ export class AcpAgent {
 
   /**
    * One turn. Rejects with the signal's reason when that ended it, with a `TurnTimeoutError` beyond the
-   * turn's limit or its idle limit, and with how the agent ended or failed.
+   * turn's limit or its idle limit, and with how the agent ended or failed. An agent that was asked to cancel and
+   * gave no answer is of no use any more: it counts as ended.
    */
   async prompt(blocks: readonly ContentBlock[], options: PromptOptions): Promise<StopReason> {
+    options.signal.throwIfAborted();
     const { turn: turnMs, idle: idleMs } = this.#definition.limits;
     const limit = new AbortController();
     const timeOut = (kind: "turn" | "idle", ms: number) =>
@@ -167,6 +181,7 @@ export class AcpAgent {
     };
     const sessionId = this.#sessionId as string;
     const stop = AbortSignal.any([limit.signal, options.signal]);
+    let hasAnswered = false;
     try {
       const { stopReason } = await this.#request("session/prompt", stop, CANCEL_GRACE_MS, () => {
         const answer = this.#connection.agent.request("session/prompt", { sessionId, prompt: [...blocks] });
@@ -175,10 +190,12 @@ export class AcpAgent {
         stop.addEventListener("abort", cancel, { once: true });
         return answer.finally(() => stop.removeEventListener("abort", cancel));
       });
+      hasAnswered = true;
       // What a cancelled turn answers is not the answer.
       stop.throwIfAborted();
       return stopReason;
     } finally {
+      if (stop.aborted && !hasAnswered) this.close();
       this.#onUpdate = undefined;
       clearTimeout(turnTimer);
       // biome-ignore lint/style/noNonNullAssertion: `watchIdle` has set it
@@ -187,6 +204,7 @@ export class AcpAgent {
   }
 
   close(): void {
+    this.#hasEnded = true;
     this.#connection.close();
   }
 
@@ -216,7 +234,7 @@ export class AcpAgent {
     const aborted = new Promise<never>((_, reject) => {
       onAbort = () => {
         // A sandbox whose lease is lost is paused: it can't answer any more.
-        const waitMs = signal.reason instanceof FencedError ? 0 : graceMs;
+        const waitMs = AT_ONCE.some((reason) => signal.reason instanceof reason) ? 0 : graceMs;
         graceTimer = setTimeout(() => reject(signal.reason), waitMs);
       };
       signal.addEventListener("abort", onAbort, { once: true });

@@ -25,6 +25,7 @@ import { readNote } from "./commit-notes.ts";
 import { CommitPoint } from "./commit-point.ts";
 import { AgentGoneError, HandedBackError, OvertakenError } from "./errors.ts";
 import { FailedMessages } from "./failed-messages.ts";
+import { Hints } from "./hints.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import { Operations } from "./operations.ts";
 import { PhaseTimes } from "./phase-times.ts";
@@ -143,6 +144,7 @@ export class Activation {
   #lingeringSince: number | undefined;
   #lingerOver = false;
   #wakeUp: (() => void) | undefined;
+  readonly #hints = new Hints();
   readonly #phases: PhaseTimes;
   /**
    * The message that a failure is about: from when it is found at the head of the mailbox until its commit
@@ -153,6 +155,8 @@ export class Activation {
   #commits: CommitPoint | undefined;
   /** The newest generation that Redis knew to be published when the lease was taken. */
   #publishedBefore = 0;
+  /** Ids of messages that were cancelled while no activation held them; empty once they have ended. */
+  #cancelled: readonly string[] = [];
 
   constructor(sessionId: string, parts: ActivationParts) {
     this.sessionId = sessionId;
@@ -174,9 +178,10 @@ export class Activation {
     return this.#lingeringSince;
   }
 
-  /** The session has a new message, perhaps. */
+  /** The session has a new message, perhaps, or its turn is to end before its time. */
   hint(): void {
     this.#wakeUp?.();
+    this.#hints.give();
   }
 
   /** Lingers no more: the place is wanted, or the worker stops. What runs goes on. */
@@ -231,7 +236,9 @@ export class Activation {
     keeper.signal.addEventListener("abort", () => void this.#sandbox?.pause().catch(() => undefined), {
       once: true,
     });
-    this.#publishedBefore = result.lease.publishedGeneration;
+    const { publishedGeneration, left } = result.lease;
+    this.#publishedBefore = publishedGeneration;
+    if (left?.mark === "cancel") this.#cancelled = left.messageIds;
     try {
       return await this.#hold(keeper, result.lease.before);
     } catch (error) {
@@ -314,8 +321,9 @@ export class Activation {
     const parts = { ...this.#parts, ...held, log: this.#log, signal };
     const failed = new FailedMessages({ ...parts, definition });
     try {
-      const base = await this.#begin(held, publishedFiles, before);
+      let base = await this.#begin(held, publishedFiles, before);
       if (base === "idle") return await this.#releaseIdle(keeper);
+      base = await this.#endCancelled(base, held);
       if (definition === undefined) throw new AgentGoneError(agentName);
       const operations = new Operations({ ...parts, definition });
       return await this.#serveFrom(base, { ...held, definition, operations, failed, signal });
@@ -348,6 +356,17 @@ export class Activation {
     const base = await commits.commitWhole(newest, partial ? "rollback" : "takeover", { agent: agentName });
     this.#serving = message;
     return base;
+  }
+
+  /** Ends what was cancelled while nobody held the session, without a prompt. Gives the generation to build on. */
+  async #endCancelled(
+    base: Commit | undefined,
+    { commits, agentName }: HeldSession,
+  ): Promise<Commit | undefined> {
+    if (this.#cancelled.length === 0) return base;
+    const commit = await commits.cancel(base, this.#cancelled, agentName);
+    this.#cancelled = [];
+    return commit ?? base;
   }
 
   /** Applies the operations at the head of the mailbox; then its messages, if any, get a sandbox. */
@@ -472,13 +491,14 @@ export class Activation {
           this.#serving = message;
           await running.resume();
           this.#parts.onTurn(session.ref.tenant);
-          await new Turn(message, {
+          await new Turn([message], {
             ...this.#parts,
             ...session,
             log: this.#log,
             running,
             agentSessionId,
             phases: this.#phases,
+            hints: this.#hints,
             onState: (entered) => this.#enter(entered),
           }).run();
         } else {

@@ -170,6 +170,26 @@ export class CommitPoint {
   }
 
   /**
+   * Ends messages as cancelled, with the files as they are.
+   *
+   * @returns undefined where none of them waits (any more)
+   */
+  async cancel(
+    base: Commit | undefined,
+    messageIds: readonly string[],
+    agentName: string,
+  ): Promise<Commit | undefined> {
+    const recent = new Set(readNote(base)?.recent);
+    const waiting = await this.#parts.state.readMailbox(this.#ref.sessionId, messageIds.length);
+    const ends = waiting
+      .filter(({ id }) => messageIds.includes(id) && !recent.has(id))
+      .map((message) => endMessage(message, "cancelled"));
+    if (ends.length === 0) return undefined;
+    this.#parts.log.info({ messageIds: ends.map(({ message }) => message.id) }, "cancelled before a retry");
+    return await this.commitWhole(base, "turn", { agent: agentName, ends });
+  }
+
+  /**
    * Finishes what earlier activations committed: their replies are published, their messages acknowledged.
    * Where Redis came back with older data that may be several generations; what of their replies was not
    * delivered is carried by the newest.

@@ -65,6 +65,13 @@ export class HandedBackError extends LongshoreError {
   }
 }
 
+/** What the turn did is dropped: its messages run again, together with those that came behind them. */
+export class RolledBackError extends LongshoreError {
+  constructor() {
+    super("ROLLED_BACK", "A new message came, and the turn begins anew with it", { retryable: true });
+  }
+}
+
 /** A generation by an activation with a lower epoch stands where this one wanted to commit: it is adopted. */
 export class OvertakenError extends LongshoreError {
   readonly generation: number;

@@ -9,7 +9,7 @@ import {
 } from "@longshore/shared";
 import type { NextNote } from "./commit-notes.ts";
 import type { CommitPoint } from "./commit-point.ts";
-import { HandedBackError } from "./errors.ts";
+import { HandedBackError, RolledBackError } from "./errors.ts";
 import { classifyFailure, classifyOperationFailure, type Failure, retryDelayMs } from "./failure.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
 import { replyTo } from "./replies.ts";
@@ -49,7 +49,7 @@ export class FailedMessages {
   /** Gives after how many ms the session is to be looked at again. */
   async settle(message: AcceptedMessage, error: unknown): Promise<number> {
     const { state, metrics, random, log, definition, agentName } = this.#options;
-    const handedBack = error instanceof HandedBackError;
+    const handedBack = error instanceof HandedBackError || error instanceof RolledBackError;
     const failure = classify(message, error);
     const attempts = (await state.readMessage(message.id))?.attempts ?? 0;
     const counted = failure.kind === "counted";
@@ -64,10 +64,10 @@ export class FailedMessages {
       return 0;
     }
     const retryInMs = handedBack ? 0 : retryDelayMs(counted ? attempts : 0, retry, random);
-    await this.#record(message, failure, retryInMs);
+    const marked = await this.#record(message, failure, retryInMs);
     if (message.operation === undefined)
       metrics.turns.inc({ agent: agentName, outcome: handedBack ? "handed_back" : "failed" });
-    return retryInMs;
+    return marked ? 0 : retryInMs;
   }
 
   /**
@@ -110,14 +110,15 @@ export class FailedMessages {
     const { agentName } = this.#options;
     const ends = [endMessage(message, "dead", error)];
     const text = `This message could not be answered (${error.code}).`;
-    const notice = replyTo(message, { kind: "notice", text, artifacts: [], refused: [] });
+    const notice = replyTo([message], { kind: "notice", text, artifacts: [], refused: [] });
     const replies = message.operation === undefined ? [notice] : [];
     return { kind: message.operation?.type ?? "turn", note: { agent: agentName, ends, replies } };
   }
 
-  async #record(message: AcceptedMessage, { kind, error }: Failure, retryInMs: number): Promise<void> {
+  /** True where the turn is marked to be cancelled: its retry does not wait. */
+  #record(message: AcceptedMessage, { kind, error }: Failure, retryInMs: number): Promise<boolean> {
     const { state, ref, keeper } = this.#options;
-    await state.failTurn(ref.sessionId, keeper.lease, [message.id], {
+    return state.failTurn(ref.sessionId, keeper.lease, [message.id], {
       turnId: this.#turnId(message),
       error,
       counted: kind === "counted",
@@ -126,7 +127,7 @@ export class FailedMessages {
   }
 
   #turnId(message: AcceptedMessage): string {
-    return turnIdOf(this.#options.keeper.lease.nonce, message);
+    return turnIdOf(this.#options.keeper.lease.nonce, [message]);
   }
 }
 

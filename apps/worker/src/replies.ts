@@ -1,12 +1,16 @@
 import type { AcceptedMessage, Reply } from "@longshore/shared";
 import type { CollectedFiles } from "./outbox-files.ts";
 
-/** A reply into the conversation that a message came from. */
+/**
+ * A reply to messages, into the conversation that the last of them came from.
+ *
+ * @param messages at least one, oldest first
+ */
 export function replyTo(
-  message: AcceptedMessage,
+  messages: readonly AcceptedMessage[],
   content: { readonly kind: Reply["kind"]; readonly text: string } & CollectedFiles,
 ): Reply {
-  const { channel, conversation, thread, id } = message;
+  const { channel, conversation, thread } = messages.at(-1) as AcceptedMessage;
   return {
     index: 0,
     kind: content.kind,
@@ -16,6 +20,6 @@ export function replyTo(
     text: content.text,
     artifacts: [...content.artifacts],
     ...(content.refused.length === 0 ? {} : { refusedFiles: [...content.refused] }),
-    inReplyTo: [id],
+    inReplyTo: messages.map(({ id }) => id),
   };
 }

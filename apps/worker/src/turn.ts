@@ -14,13 +14,17 @@ import {
   hashId,
   type Logger,
   type Metrics,
+  type Reply,
   type SessionState,
+  TurnCancelledError,
 } from "@longshore/shared";
 import { Checkpoints } from "./checkpoints.ts";
 import type { CommitPoint } from "./commit-point.ts";
 import { OvertakenError } from "./errors.ts";
+import type { Hints } from "./hints.ts";
 import { writeAttachments } from "./inbox.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
+import { MarkWatch } from "./mark-watch.ts";
 import { type CollectedFiles, collectOutbox } from "./outbox-files.ts";
 import type { PhaseTimes } from "./phase-times.ts";
 import { buildPrompt } from "./prompt.ts";
@@ -30,8 +34,8 @@ import type { RunningSession } from "./running-session.ts";
 import { TurnEvents } from "./turn-events.ts";
 
 /** A turn's id: of the activation that makes the attempt, too. */
-export function turnIdOf(nonce: string, message: AcceptedMessage): string {
-  return hashId("turn", nonce, message.id);
+export function turnIdOf(nonce: string, messages: readonly AcceptedMessage[]): string {
+  return hashId("turn", nonce, messages[0]?.id ?? "");
 }
 
 export interface TurnOptions {
@@ -49,48 +53,77 @@ export interface TurnOptions {
   readonly agentName: string;
   readonly agentSessionId: string;
   readonly phases: PhaseTimes;
+  /** Given when the session may have something new: a message, or a mark on its turn. */
+  readonly hints: Hints;
   readonly onState: (state: "prompting" | "mirroring") => void;
 }
 
 /**
- * One turn, from a message to its replies in the outbox.
+ * One turn, from its messages to the replies in the outbox.
  *
  * prompting    the agent is at work. Every `checkpoint` of its definition it is paused, and what it changed is
  *              committed as partial: that ends no message, and is undone by whoever tries the turn again.
  * mirroring    the sandbox is paused; the files of `outbox/` become artifacts; what changed is uploaded.
  * committing   and publishing: see `CommitPoint`. The sandbox stays paused: what is there is what was committed.
  *
+ * prompting → mirroring, too, where somebody cancels the turn (`MarkWatch`): what it did so far is committed, and its
+ * messages end as cancelled, without a reply. One that was cancelled before it began ends them without a prompt.
+ *
  * A session directory above its quota fails the turn, at a checkpoint already. A store that is away makes a
  * checkpoint be left out.
  */
 export class Turn {
   readonly #options: TurnOptions;
-  readonly #message: AcceptedMessage;
+  readonly #messages: readonly AcceptedMessage[];
   readonly #id: string;
   readonly #log: Logger;
   readonly #wholeGeneration: number;
+  #hasStarted = false;
 
-  constructor(message: AcceptedMessage, options: TurnOptions) {
+  /** @param messages at least one, oldest first */
+  constructor(messages: readonly AcceptedMessage[], options: TurnOptions) {
     this.#options = options;
-    this.#message = message;
-    this.#id = turnIdOf(options.keeper.lease.nonce, message);
+    this.#messages = messages;
+    this.#id = turnIdOf(options.keeper.lease.nonce, messages);
     this.#log = options.log.child({ turnId: this.#id });
     this.#wholeGeneration = options.running.copy.base?.generation ?? 0;
   }
 
   async run(): Promise<void> {
-    const { state, store, ref, keeper, signal, running, phases, onState } = this.#options;
-    const message = this.#message;
+    const { state, ref, hints, phases, onState } = this.#options;
     onState("prompting");
-    phases.measureQueue(message.acceptedAt);
-    await state.startTurn(ref.sessionId, keeper.lease, [message.id], this.#id);
-    await writeAttachments(store, ref, message, running.slotDirectory, running.user, signal);
-    const text = await this.#prompt();
-    await this.#commit(text);
+    phases.measureQueue(this.#first.acceptedAt);
+    // Before the turn is there to be marked: no hint about that is missed.
+    const watch = new MarkWatch({
+      ...{ state, sessionId: ref.sessionId, turnId: this.#id, hints, log: this.#log },
+      messageIds: () => this.#messageIds,
+    });
+    try {
+      const text = await this.#prompt(watch.signal);
+      watch.stop();
+      await this.#commitAnswer(text);
+    } catch (error) {
+      watch.stop();
+      if (!(error instanceof TurnCancelledError)) throw error;
+      await this.#commitCancelled(error);
+    }
   }
 
-  async #prompt(): Promise<ReplyText> {
-    const { state, ref, keeper, signal, running, phases, clock } = this.#options;
+  get #first(): AcceptedMessage {
+    return this.#messages[0] as AcceptedMessage;
+  }
+
+  get #messageIds(): string[] {
+    return this.#messages.map(({ id }) => id);
+  }
+
+  async #prompt(marked: AbortSignal): Promise<ReplyText> {
+    const { state, store, ref, keeper, running, phases, clock } = this.#options;
+    await state.startTurn(ref.sessionId, keeper.lease, this.#messageIds, this.#id);
+    this.#hasStarted = true;
+    const signal = AbortSignal.any([this.#options.signal, marked]);
+    for (const message of this.#messages)
+      await writeAttachments(store, ref, message, running.slotDirectory, running.user, signal);
     const events = new TurnEvents({ state, sessionId: ref.sessionId, turnId: this.#id, log: this.#log });
     const text = new ReplyText(running.definition.limits.output);
     const promptedAt = clock.monotonic();
@@ -100,9 +133,9 @@ export class Turn {
       take: () => this.#checkpoint(),
       onFailure: (error) => failed.abort(error),
     });
-    this.#log.info({ messageIds: [this.#message.id], phases: phases.times }, "prompt sent");
+    this.#log.info({ messageIds: this.#messageIds, phases: phases.times }, "prompt sent");
     try {
-      await running.agent.prompt(buildPrompt([this.#message]), {
+      await running.agent.prompt(buildPrompt(this.#messages), {
         onUpdate: (update) => follow(update, text, events),
         signal: AbortSignal.any([signal, failed.signal]),
       });
@@ -142,43 +175,78 @@ export class Turn {
     }
   }
 
-  async #commit(text: ReplyText): Promise<void> {
-    const { store, ref, signal, commits, running, agentName, agentSessionId, phases, clock } = this.#options;
-    const message = this.#message;
-    this.#options.onState("mirroring");
-    const mirroredAt = clock.monotonic();
+  async #commitAnswer(text: ReplyText): Promise<void> {
+    const { store, ref, signal, running } = this.#options;
+    const mirroredAt = this.#beginMirror();
     await running.pause();
     const files = await collectOutbox(store, ref, this.#id, running.slotDirectory, {
       limits: running.definition.limits,
       owner: running.user,
       signal,
     });
-    const mirror = await running.mirror(signal);
-    phases.measure("mirror", mirroredAt);
-
-    const committedAt = clock.monotonic();
     const reply = text.read(running.definition.reply);
     const silent = reply.trim() === "" && files.artifacts.length === 0 && files.refused.length === 0;
+    const replies = silent ? [] : [replyTo(this.#messages, { kind: "answer", text: reply, ...files })];
+    const commit = await this.#commitChange(mirroredAt, "answered", replies);
+    this.#report(commit, "answered", files.refused);
+  }
+
+  /** Ends the messages as cancelled, with what the turn did so far; its files in `outbox/` wait for the next reply. */
+  async #commitCancelled({ messageIds }: TurnCancelledError): Promise<void> {
+    const { commits, running, agentName } = this.#options;
+    let commit: Commit;
+    if (this.#hasStarted) {
+      const mirroredAt = this.#beginMirror();
+      await running.pause();
+      commit = await this.#commitChange(mirroredAt, "cancelled", []);
+    } else {
+      await running.pause();
+      const ends = this.#messages
+        .filter(({ id }) => messageIds.includes(id))
+        .map((message) => endMessage(message, "cancelled"));
+      commit = await commits.commitUnchanged(running.copy, "turn", { agent: agentName, ends });
+    }
+    this.#report(commit, "cancelled", []);
+  }
+
+  #beginMirror(): number {
+    this.#options.onState("mirroring");
+    return this.#options.clock.monotonic();
+  }
+
+  async #commitChange(
+    mirroredAt: number,
+    outcome: "answered" | "cancelled",
+    replies: readonly Reply[],
+  ): Promise<Commit> {
+    const { signal, commits, running, agentName, agentSessionId, phases, clock } = this.#options;
+    const mirror = await running.mirror(signal);
+    phases.measure("mirror", mirroredAt);
+    const committedAt = clock.monotonic();
     const commit = await commits.commit(running.copy, mirror, "turn", {
       agent: agentName,
       turnId: this.#id,
       agentSessionId,
-      ends: [endMessage(message, "answered")],
-      replies: silent ? [] : [replyTo(message, { kind: "answer", text: reply, ...files })],
+      ends: this.#messages.map((message) => endMessage(message, outcome)),
+      replies,
     });
     phases.measure("commit", committedAt);
-    this.#report(commit, files.refused);
+    return commit;
   }
 
-  #report({ generation }: Commit, refusedFiles: CollectedFiles["refused"]): void {
+  #report(
+    { generation }: Commit,
+    outcome: "answered" | "cancelled",
+    refusedFiles: CollectedFiles["refused"],
+  ): void {
     const { metrics, agentName, phases } = this.#options;
-    metrics.turns.inc({ agent: agentName, outcome: "answered" });
+    metrics.turns.inc({ agent: agentName, outcome });
     for (const [phase, ms] of Object.entries(phases.times)) {
       metrics.turnPhaseSeconds.observe({ agent: agentName, phase }, ms / 1_000);
     }
     this.#log.info(
-      { messageIds: [this.#message.id], generation, phases: phases.times, refusedFiles },
-      "turn answered",
+      { messageIds: this.#messageIds, generation, phases: phases.times, refusedFiles },
+      `turn ${outcome}`,
     );
   }
 }

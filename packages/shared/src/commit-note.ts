@@ -41,7 +41,7 @@ export type PublishedReply = z.output<typeof publishedReplySchema>;
 /** How a commit ends a message. */
 export const messageEndSchema = z.strictObject({
   message: acceptedMessageSchema.extend({ operation: endedOperationSchema.optional() }),
-  outcome: z.enum(["answered", "dead"]),
+  outcome: z.enum(["answered", "dead", "cancelled"]),
   error: z.strictObject({ code: z.string(), message: z.string() }).optional(),
 });
 export type MessageEnd = z.output<typeof messageEndSchema>;

@@ -125,10 +125,13 @@ export {
   ACCEPT_WINDOW_MS,
   type AcceptResult,
   AcceptTooSlowError,
+  type CancelledTurn,
+  type CancelMode,
   type DeadReply,
   FencedError,
   IDLE_SESSION_TTL_MS,
   type Lease,
+  type LeftTurn,
   type MessageRecord,
   REPLIES_PER_GENERATION,
   SessionState,
@@ -136,6 +139,8 @@ export {
   type SessionSummary,
   type TakenLease,
   type TakeResult,
+  TurnCancelledError,
+  TurnNotRunningError,
 } from "./session-state.ts";
 export {
   type CreateFileOptions,

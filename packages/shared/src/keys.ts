@@ -12,7 +12,10 @@ export const PENDING_SHARDS = 16;
 export interface SessionKeys {
   /** Stream of accepted, unanswered messages; entry `<seq>-0`, field `m` (JSON of an `AcceptedMessage`). */
   readonly mailbox: string;
-  /** Hash: tenant, agent, epoch, released, generation, retryAt. */
+  /**
+   * Hash: tenant, agent, lastSeq, epoch, released, generation, retryAt; turn, turnMessages (the turn that was started and
+   * has not ended), cancel, cancelMode (the turn that is marked, and how), cancelled (the turn that ended so last).
+   */
   readonly session: string;
   /** Hash: nonce, worker, epoch; expires. */
   readonly lease: string;

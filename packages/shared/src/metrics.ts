@@ -24,13 +24,13 @@ export class Metrics {
 
   readonly messages = new Counter({
     name: "longshore_messages_total",
-    help: "Messages by outcome: accepted, duplicate, refused (dispatcher); answered, dead (worker)",
+    help: "Messages by outcome: accepted, duplicate, refused (dispatcher); answered, dead, cancelled (worker)",
     labelNames: ["tenant", "agent", "outcome"] as const,
     registers: [this.registry],
   });
   readonly turns = new Counter({
     name: "longshore_turns_total",
-    help: "Turns by outcome: answered, failed, dead, handed_back, fenced",
+    help: "Turns by outcome: answered, cancelled, failed, dead, handed_back, fenced",
     labelNames: ["agent", "outcome"] as const,
     registers: [this.registry],
   });

@@ -16,6 +16,11 @@ export type SessionEvent =
       readonly title?: string;
       readonly status?: string;
     }
+  /**
+   * The turn is to end before its time: `cancel` ends its messages, what it did stays; `rollback` drops what it did,
+   * and its messages run again with those that came behind them.
+   */
+  | { readonly type: "turn.cancelling"; readonly turnId: string; readonly mode: "cancel" | "rollback" }
   | {
       readonly type: "turn.failed";
       readonly turnId: string;

@@ -18,6 +18,7 @@ const scripts = {
   releaseLease: new Script("release-lease"),
   startTurn: new Script("start-turn"),
   failTurn: new Script("fail-turn"),
+  cancelTurn: new Script("cancel-turn"),
   publish: new Script("publish"),
   startDelivery: new Script("start-delivery"),
   recordRefusal: new Script("record-refusal"),
@@ -48,6 +49,27 @@ export const REPLIES_PER_GENERATION = 1_000;
 export class FencedError extends LongshoreError {
   constructor(operation: string) {
     super("FENCED", `The session's lease is not held any more (${operation})`);
+  }
+}
+
+/** The turn that these messages are in was cancelled: they end so, without being prompted (again). */
+export class TurnCancelledError extends LongshoreError {
+  readonly messageIds: readonly string[];
+  constructor(messageIds: readonly string[]) {
+    super("TURN_CANCELLED", "The turn was cancelled");
+    this.messageIds = messageIds;
+  }
+}
+
+/** There is no such turn to cancel: it has ended, or another one was meant. */
+export class TurnNotRunningError extends LongshoreError {
+  constructor(turnId: string | undefined) {
+    super(
+      "TURN_NOT_RUNNING",
+      turnId === undefined
+        ? "No turn of this session runs or waits for its retry"
+        : "This turn does not run (any more), nor wait for its retry",
+    );
   }
 }
 
@@ -87,6 +109,25 @@ export interface TakenLease extends Lease {
   readonly before: "clean" | "unclean" | "unknown";
   /** The newest generation whose replies were published; 0 where Redis knows of none. */
   readonly publishedGeneration: number;
+  /** A turn that was started and has not ended: it failed and is tried again, or its worker died. */
+  readonly left: LeftTurn | undefined;
+}
+
+/** What becomes of a turn that is not to finish; see the event `turn.cancelling`. */
+export type CancelMode = "cancel" | "rollback";
+
+export interface LeftTurn {
+  readonly messageIds: readonly string[];
+  readonly mark: CancelMode | undefined;
+}
+
+/** The turn that a cancellation meant. */
+export interface CancelledTurn {
+  readonly turnId: string;
+  /** Its messages; none where it had ended by an earlier cancellation. */
+  readonly messageIds: readonly string[];
+  /** An activation of the session is alive and was told; no wake is needed. */
+  readonly leased: boolean;
 }
 
 export type TakeResult =
@@ -190,7 +231,7 @@ export class SessionState {
 
   async takeLease(sessionId: string, nonce: string, worker: string, ttlMs: number): Promise<TakeResult> {
     const keys = sessionKeys(sessionId);
-    const [code, first, before, generation] = (await scripts.takeLease.run(
+    const [code, first, before, generation, left, mark] = (await scripts.takeLease.run(
       this.#redis,
       [keys.lease, keys.session],
       [nonce, worker, ttlMs],
@@ -203,6 +244,10 @@ export class SessionState {
         epoch: Number(first),
         before: before as TakenLease["before"],
         publishedGeneration: Number(generation),
+        left:
+          left === ""
+            ? undefined
+            : { messageIds: words(left), mark: mark === "" ? undefined : readMode(mark) },
       },
     };
   }
@@ -249,7 +294,11 @@ export class SessionState {
     return code === 1;
   }
 
-  /** Marks the messages of a turn as running; gives how often each failed before. */
+  /**
+   * Marks the messages of a turn as running; gives how often each failed before.
+   *
+   * @throws TurnCancelledError where one of them was in a turn that is cancelled; nothing was changed then
+   */
   async startTurn(
     sessionId: string,
     lease: Lease,
@@ -261,13 +310,49 @@ export class SessionState {
     const [code, ...attempts] = (await scripts.startTurn.run(
       this.#redis,
       [keys.lease, keys.session, keys.events, ...messageIds.map(messageKey)],
-      [lease.nonce, lease.epoch, ...this.#eventArguments(sessionId), JSON.stringify(event)],
+      [
+        lease.nonce,
+        lease.epoch,
+        ...this.#eventArguments(sessionId),
+        JSON.stringify(event),
+        turnId,
+        spaced(messageIds),
+      ],
     )) as Code;
+    if (code === 2) throw new TurnCancelledError(words(attempts[0]));
     if (code !== 1) throw new FencedError("start turn");
     return attempts.map(Number);
   }
 
-  /** Records a failed turn. Where it was not the messages' fault it is not `counted` as an attempt. */
+  /**
+   * Marks the turn that runs, or whose retry waits, as cancelled, and tells the worker that holds the session. Its
+   * messages end as cancelled by the next commit, whoever makes it.
+   *
+   * @param turnId the turn that is meant; undefined: whichever it is
+   * @throws TurnNotRunningError
+   */
+  async cancelTurn(sessionId: string, turnId: string | undefined): Promise<CancelledTurn> {
+    const keys = sessionKeys(sessionId);
+    const [code, leased, turn, messageIds] = (await scripts.cancelTurn.run(
+      this.#redis,
+      [keys.session, keys.lease, keys.events],
+      [turnId ?? "", ...this.#eventArguments(sessionId), workerChannel(""), sessionId],
+    )) as Code;
+    if (code === 0) throw new TurnNotRunningError(turnId);
+    return { turnId: String(turn), messageIds: words(messageIds), leased: leased === 1 };
+  }
+
+  /** How the turn is marked, where it is to end before its time. */
+  async readMark(sessionId: string, turnId: string): Promise<CancelMode | undefined> {
+    const [cancel, mode] = await this.#redis.hmget(sessionKeys(sessionId).session, "cancel", "cancelMode");
+    return cancel === turnId ? readMode(mode) : undefined;
+  }
+
+  /**
+   * Records a failed turn. Where it was not the messages' fault it is not `counted` as an attempt.
+   *
+   * @returns true where the turn is marked to be cancelled or rolled back: it waits for no retry
+   */
   async failTurn(
     sessionId: string,
     lease: Lease,
@@ -278,7 +363,7 @@ export class SessionState {
       readonly counted: boolean;
       readonly retryInMs: number;
     },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const keys = sessionKeys(sessionId);
     const { turnId, error, counted, retryInMs } = failure;
     const event: SessionEvent = { type: "turn.failed", turnId, error, counted, retryInMs };
@@ -293,9 +378,12 @@ export class SessionState {
         counted ? 1 : 0,
         JSON.stringify(error),
         Math.ceil(retryInMs),
+        turnId,
+        spaced(messageIds),
       ],
     );
-    if (code !== 1) throw new FencedError("fail turn");
+    if (code === -1) throw new FencedError("fail turn");
+    return code === 2;
   }
 
   /**
@@ -578,6 +666,20 @@ export interface SessionSummary {
   readonly retryAt: number;
   /** The newest generation that was published. */
   readonly generation: number;
+}
+
+/** Ids as scripts look for one of them: each with a space before and after it. */
+function spaced(ids: readonly string[]): string {
+  return ids.map((id) => ` ${id} `).join("");
+}
+
+function words(text: unknown): string[] {
+  return String(text).split(" ").filter(Boolean);
+}
+
+function readMode(text: unknown): CancelMode {
+  if (text !== "cancel" && text !== "rollback") throw new Error(`unknown mark ${JSON.stringify(text)}`);
+  return text;
 }
 
 function readState(text: unknown): MessageState {

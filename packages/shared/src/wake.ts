@@ -62,6 +62,21 @@ export class WakeQueue<Data extends object> {
     return true;
   }
 
+  /** Makes sure that a job for this subject is processed now, also where one waits for its time. */
+  async hasten(data: Data): Promise<void> {
+    const jobId = await this.queue.getDeduplicationJobId(this.#subject(data));
+    const job = jobId === null ? undefined : await this.queue.getJob(jobId);
+    if (job !== undefined && (await job.isDelayed())) {
+      try {
+        return await job.promote();
+      } catch (error) {
+        if (await job.isDelayed()) throw error;
+        // Its time came just now; it may have been looked at before what this wake is about.
+      }
+    }
+    await this.wake(data);
+  }
+
   async close(): Promise<void> {
     await this.queue.close();
   }

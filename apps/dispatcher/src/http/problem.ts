@@ -51,6 +51,7 @@ const STATUS: Readonly<Record<string, number>> = {
   SESSION_EXISTS: 409,
   DEAD_LETTER_NOT_FOUND: 404,
   DEAD_LETTER_GONE: 410,
+  TURN_NOT_RUNNING: 409,
 };
 
 function problem(

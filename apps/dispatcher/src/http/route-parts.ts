@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
 import type { SessionStore } from "@longshore/session-store";
-import type { Clock, Configuration, Logger, NotReady, SessionState } from "@longshore/shared";
+import type { Clock, Configuration, Logger, NotReady, SessionState, TurnWakes } from "@longshore/shared";
 import type { FastifyInstance, FastifyReply, FastifyRequest, RawServerDefault } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Redis } from "ioredis";
@@ -22,6 +22,7 @@ export interface RouteParts {
   readonly configuration: () => Configuration;
   readonly acceptor: Acceptor;
   readonly state: SessionState;
+  readonly turnWakes: TurnWakes;
   readonly store: SessionStore;
   readonly redis: Redis;
   readonly hub: EventHub;

@@ -15,6 +15,7 @@ import { bodyLimit, JsonBodies } from "./json-body.ts";
 import { INTERNAL_PROBLEM, PROBLEM_TYPE, type Problem, problemOf } from "./problem.ts";
 import type { Api, RouteParts } from "./route-parts.ts";
 import { artifactRoutes } from "./routes/artifacts.ts";
+import { cancelRoutes } from "./routes/cancel.ts";
 import { deadLetterRoutes } from "./routes/dead-letters.ts";
 import { fileContentRoutes } from "./routes/file-content.ts";
 import { fileRoutes } from "./routes/files.ts";
@@ -114,6 +115,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   await app.register(async (scope: Api) => uploadRoutes(scope, options));
   pushRoutes(app, options);
   historyRoutes(app, options);
+  cancelRoutes(app, options);
   app.get("/openapi.json", { schema: { hide: true } }, async () => app.swagger());
   return app;
 }

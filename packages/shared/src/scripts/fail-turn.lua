@@ -4,8 +4,9 @@
   KEYS  1 lease   2 session   3 events   4.. message records
   ARGV  1 nonce   2 epoch   3 events channel   4 events length   5 events TTL (ms)   6 event (JSON)
         7 counted (0: not the messages' fault)   8 error (JSON)   9 wait before the retry (ms, 0: none)
+        10 turn id   11 message ids, each with a space before and after it
 
-  Returns  1 recorded   -1 not held any more
+  Returns  1 recorded   2 recorded; the turn is to be cancelled or rolled back, so it does not wait   -1 not held any more
   Events  turn.failed
 ]]
 --- @include "now"
@@ -18,6 +19,12 @@ for index = 4, #KEYS do
   redis.call('HSET', KEYS[index], 'state', 'accepted', 'error', ARGV[8])
   redis.call('HDEL', KEYS[index], 'by')
 end
-if ARGV[9] ~= '0' then redis.call('HSET', KEYS[2], 'retryAt', integer(nowMs() + tonumber(ARGV[9]))) end
+local session = redis.call('HMGET', KEYS[2], 'turn', 'cancel')
+local marked = session[1] and session[1] == session[2]
+-- It may have failed before it was started, for want of a sandbox: its retry can be cancelled, too.
+if not marked then redis.call('HSET', KEYS[2], 'turn', ARGV[10], 'turnMessages', ARGV[11]) end
+if ARGV[9] ~= '0' and not marked then
+  redis.call('HSET', KEYS[2], 'retryAt', integer(nowMs() + tonumber(ARGV[9])))
+end
 addEvent(KEYS[3], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
-return 1
+return marked and 2 or 1

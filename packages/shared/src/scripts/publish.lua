@@ -26,6 +26,7 @@ for _ = 1, tonumber(ARGV[8]) do
   at = at + 3
 end
 
+local left = redis.call('HMGET', KEYS[2], 'turn', 'turnMessages')
 for index = 8, #KEYS do
   local record = redis.call('HMGET', KEYS[index], 'seq', 'state')
   if record[1] then redis.call('XDEL', KEYS[3], record[1] .. '-0') end
@@ -36,6 +37,12 @@ for index = 8, #KEYS do
     redis.call('PEXPIRE', KEYS[index], ARGV[4])
     addEvent(KEYS[7], ARGV[5], ARGV[6], ARGV[7], cjson.encode({
       type = 'message.ended', messageId = ARGV[at], outcome = ARGV[at + 1], generation = tonumber(ARGV[3]) }))
+  end
+  -- With one of its messages the turn has ended: nothing of it is left to be cancelled.
+  if left[1] and string.find(left[2], ' ' .. ARGV[at] .. ' ', 1, true) then
+    redis.call('HDEL', KEYS[2], 'turn', 'turnMessages', 'cancel', 'cancelMode')
+    if ARGV[at + 1] == 'cancelled' then redis.call('HSET', KEYS[2], 'cancelled', left[1]) end
+    left[1] = false
   end
   at = at + 3
 end

@@ -4,14 +4,26 @@
 
   KEYS  1 lease   2 session   3 events   4.. message records
   ARGV  1 nonce   2 epoch   3 events channel   4 events length   5 events TTL (ms)   6 event (JSON)
+        7 turn id   8 message ids, each with a space before and after it
 
-  Returns  {1, attempts...} failed attempts so far, one a message   {-1} not held any more
+  Returns
+    {1, attempts...}     failed attempts so far, one a message
+    {2, message ids}     one of its messages was in a turn that is cancelled, with these; nothing was changed
+    {-1}                 not held any more
   Events  turn.started
 ]]
 --- @include "fence"
 --- @include "event"
 
 if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return {-1} end
+
+local left = redis.call('HMGET', KEYS[2], 'turn', 'turnMessages', 'cancel', 'cancelMode')
+if left[1] and left[1] == left[3] and left[4] == 'cancel' and left[1] ~= ARGV[7] then
+  for id in string.gmatch(left[2], '%S+') do
+    if string.find(ARGV[8], ' ' .. id .. ' ', 1, true) then return {2, left[2]} end
+  end
+end
+
 local result = {1}
 for index = 4, #KEYS do
   local record = redis.call('HMGET', KEYS[index], 'state', 'by', 'attempts')
@@ -19,6 +31,7 @@ for index = 4, #KEYS do
   redis.call('HSET', KEYS[index], 'state', 'running', 'by', ARGV[1])
   result[#result + 1] = tonumber(record[3] or '0')
 end
-redis.call('HDEL', KEYS[2], 'retryAt')
+redis.call('HDEL', KEYS[2], 'retryAt', 'cancel', 'cancelMode')
+redis.call('HSET', KEYS[2], 'turn', ARGV[7], 'turnMessages', ARGV[8])
 addEvent(KEYS[3], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
 return result

@@ -5,18 +5,21 @@
   ARGV  1 nonce of the activation   2 worker   3 time to live (ms)
 
   Returns
-    {1, epoch, before, generation}   taken. before: 'clean' where the last holder released it, 'unclean'
-                                     where it did not, 'unknown' where Redis knows of no holder.
-                                     generation: the newest that was published, 0 where none is known
-    {0, ms}                          held by another activation for so long at least
-    {-1, ms}                         a retry is not due before so long
+    {1, epoch, before, generation, left, mark}
+                taken. before: 'clean' where the last holder released it, 'unclean' where it did not, 'unknown'
+                where Redis knows of no holder. generation: the newest that was published, 0 where none is known.
+                left: ids of the messages of a turn that was started and has not ended, '' where there is none;
+                mark: 'cancel' or 'rollback' where that is to be done with it, else ''
+    {0, ms}     held by another activation for so long at least
+    {-1, ms}    a retry is not due before so long
 ]]
 --- @include "now"
 
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return {0, math.max(redis.call('PTTL', KEYS[1]), 1)}
 end
-local session = redis.call('HMGET', KEYS[2], 'epoch', 'released', 'generation', 'retryAt')
+local session = redis.call('HMGET', KEYS[2], 'epoch', 'released', 'generation', 'retryAt', 'turn', 'turnMessages',
+  'cancel', 'cancelMode')
 local due = tonumber(session[4] or '0') - nowMs()
 if due > 0 then return {-1, due} end
 
@@ -25,4 +28,5 @@ if session[1] then before = session[2] == session[1] and 'clean' or 'unclean' en
 local epoch = redis.call('HINCRBY', KEYS[2], 'epoch', 1)
 redis.call('HSET', KEYS[1], 'nonce', ARGV[1], 'worker', ARGV[2], 'epoch', epoch)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return {1, epoch, before, tonumber(session[3] or '0')}
+local mark = session[5] and session[5] == session[7] and session[8] or ''
+return {1, epoch, before, tonumber(session[3] or '0'), session[6] or '', mark}

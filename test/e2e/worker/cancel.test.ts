@@ -1,0 +1,93 @@
+import { afterEach, describe, expect, it } from "vitest";
+import type { Api, ApiMessage } from "../../support/api.ts";
+import type { AppProcess } from "../../support/app-process.ts";
+import { Fleet } from "../../support/fleet.ts";
+
+interface Cancelled {
+  readonly turnId: string;
+  readonly messageIds: readonly string[];
+}
+
+const LONG = "$ echo half > half; echo said; sleep 60; echo whole > whole";
+
+describe("cancelling a turn", () => {
+  let fleet: Fleet;
+  let api: Api;
+  let worker: AppProcess;
+
+  async function start(agent: Readonly<Record<string, unknown>> = {}): Promise<void> {
+    fleet = await Fleet.start({ agent });
+    [{ api }, worker] = await Promise.all([fleet.startDispatcher(), fleet.startWorker()]);
+  }
+  afterEach(() => fleet[Symbol.asyncDispose]());
+
+  const cancel = (sessionId: string, body: object = {}) =>
+    api.json<Cancelled>("POST", `/v1/sessions/${sessionId}/cancel`, body);
+
+  /** Sends, and waits until the prompt has begun to do something. */
+  async function sendLong(conversation: string, text = LONG): Promise<ApiMessage> {
+    const sent = await api.send(conversation, "1", text);
+    await worker.line(
+      ({ msg, messageIds }) => msg === "prompt sent" && (messageIds as string[]).includes(sent.messageId),
+    );
+    return sent;
+  }
+
+  it("keeps what it did, ends its message without a reply, and serves what waits; also where the agent minds nothing", async () => {
+    await start({ linger: "60s" });
+    const [polite, stubborn] = await Promise.all([
+      (async () => {
+        const sent = await sendLong("polite");
+        const behind = api.ask("polite", "2", "$ cat half; ls");
+        const { turnId, messageIds } = await cancel(sent.sessionId);
+        expect(messageIds).toEqual([sent.messageId]);
+        expect(
+          (await api.request("POST", `/v1/sessions/${sent.sessionId}/cancel`, { turnId: "another" })).status,
+        ).toBe(409);
+        const answered = await behind;
+        // By the same agent, in the same sandbox.
+        expect(answered.replies?.map(({ text }) => text.trim())).toEqual(["half\nhalf"]);
+        expect(await cancel(sent.sessionId, { turnId })).toEqual({ turnId, messageIds: [] });
+        expect((await api.request("POST", `/v1/sessions/${sent.sessionId}/cancel`)).status).toBe(409);
+        return sent;
+      })(),
+      (async () => {
+        const sent = await sendLong("stubborn", "!hang");
+        await cancel(sent.sessionId);
+        expect(
+          (await api.ask("stubborn", "2", "$ echo next")).replies?.map(({ text }) => text.trim()),
+        ).toEqual(["next"]);
+        return sent;
+      })(),
+    ]);
+    for (const { messageId } of [polite, stubborn]) {
+      expect(await api.message(messageId)).toMatchObject({ state: "cancelled", attempts: 0, replies: [] });
+    }
+    const { generations } = await api.json<{ generations: { kind: string; ends: unknown }[] }>(
+      "GET",
+      `/v1/sessions/${polite.sessionId}/generations`,
+    );
+    expect(generations.at(-1)).toMatchObject({
+      kind: "turn",
+      ends: [{ messageId: polite.messageId, outcome: "cancelled" }],
+    });
+  });
+
+  it("whose retry waits, or whose worker died after the mark, ends its message without a prompt", async () => {
+    await start({ linger: "0s", retry: { attempts: 5, backoff: "1h", longest: "1h" } });
+    const failed = await api.send("c", "1", "!crash");
+    await worker.line(({ msg }) => msg === "turn failed");
+    await cancel(failed.sessionId);
+    expect(await api.ask("c", "1", "again")).toMatchObject({ state: "cancelled", attempts: 1 });
+
+    const sent = await sendLong("d");
+    worker.signal("SIGSTOP");
+    const { turnId } = await cancel(sent.sessionId);
+    await worker.kill();
+    const heir = await fleet.startWorker();
+    expect(await api.ask("d", "1", "again")).toMatchObject({ state: "cancelled" });
+    expect(heir.lines.filter(({ msg }) => msg === "prompt sent")).toEqual([]);
+    expect((await api.ask("d", "2", "$ ls; echo clean")).replies?.[0]?.text.trim()).toBe("clean");
+    expect(await cancel(sent.sessionId, { turnId })).toEqual({ turnId, messageIds: [] });
+  });
+});
