@@ -1,4 +1,4 @@
-// The door of `npm test`, `npm run demo`, `npm run bench` and `npm run dev`, for whatever Node.js the
+// The door of `npm test`, `npm run test:chaos`, `npm run demo`, `npm run bench` and `npm run dev`, for whatever Node.js the
 // machine has: brings node_modules up to the lock file, then goes on in main.ts with the Node.js that is
 // among them. Plain JavaScript without dependencies for that reason.
 import { spawn, spawnSync } from "node:child_process";

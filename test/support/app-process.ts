@@ -43,11 +43,21 @@ export class AppProcess {
     });
   }
 
-  /** Starts `node ARGUMENTS...` with just this environment, and PATH. */
-  static start(name: string, args: readonly string[], env: NodeJS.ProcessEnv): AppProcess {
+  /**
+   * Starts `node ARGUMENTS...` with just this environment, and PATH.
+   *
+   * @param options.ownGroup in a process group of its own, that no signal to ours reaches. @default false
+   */
+  static start(
+    name: string,
+    args: readonly string[],
+    env: NodeJS.ProcessEnv,
+    { ownGroup = false } = {},
+  ): AppProcess {
     const child = spawn(process.execPath, args, {
       env: { PATH: process.env.PATH, ...env },
       stdio: ["ignore", "pipe", "pipe"],
+      detached: ownGroup,
     });
     return new AppProcess(name, child);
   }
@@ -65,9 +75,13 @@ export class AppProcess {
     return this.#stderr;
   }
 
-  /** The first line, from the start or from `since` on, that matches; fails when the process ends first. */
-  async line(matches: (line: LogLine) => boolean, since = 0): Promise<LogLine> {
+  /**
+   * The first line, from the start or from `since` on, that matches; fails when the process ends first, and with the
+   * signal's reason.
+   */
+  async line(matches: (line: LogLine) => boolean, since = 0, signal?: AbortSignal): Promise<LogLine> {
     for (let at = since; ; ) {
+      signal?.throwIfAborted();
       for (; at < this.lines.length; at++) {
         const line = this.lines[at] as LogLine;
         if (matches(line)) return line;
@@ -79,9 +93,11 @@ export class AppProcess {
       await new Promise<void>((resolve) => {
         const watcher = () => {
           this.#watchers.delete(watcher);
+          signal?.removeEventListener("abort", watcher);
           resolve();
         };
         this.#watchers.add(watcher);
+        signal?.addEventListener("abort", watcher, { once: true });
       });
     }
   }

@@ -1,0 +1,157 @@
+import { randomBytes } from "node:crypto";
+import { cp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { cacheDirectory } from "../../infra/setup/paths.ts";
+import { Fleet } from "../support/fleet.ts";
+import type { Effect, Incident, LateCommit } from "./history.ts";
+import { ReplyReceiver } from "./reply-receiver.ts";
+import { Seat } from "./seat.ts";
+import type { SeededRandom } from "./seeded-random.ts";
+import { Traffic } from "./traffic.ts";
+
+/** Short, so that a dead worker's sessions go on soon; and long enough for a machine with much to do. */
+export const LEASE_MS = 3_000;
+/** More than the sessions need while one of the workers is away. */
+const PLACES = 6;
+/** A gap of the harness' own timer that says that the machine stood still, in ms. */
+const STALL_MS = 700;
+const STALL_CHECK_MS = 100;
+
+export interface ChaosFleetOptions {
+  readonly workers: number;
+  readonly dispatchers: number;
+  /** Sessions whose sandbox is bubblewrap, and those whose is Docker. */
+  readonly sessions: { readonly bwrap: number; readonly docker: number };
+  readonly random: SeededRandom;
+}
+
+/** A fleet that is made to suffer, what talks to it, and a record of what was done to it. */
+export class ChaosFleet implements AsyncDisposable {
+  readonly fleet: Fleet;
+  readonly receiver: ReplyReceiver;
+  readonly workers: readonly Seat[];
+  readonly dispatchers: readonly Seat[];
+  readonly traffic: Traffic;
+  readonly incidents: Incident[] = [];
+  readonly lateCommits: LateCommit[] = [];
+  readonly #stallWatch: NodeJS.Timeout;
+
+  private constructor(
+    fleet: Fleet,
+    receiver: ReplyReceiver,
+    seats: readonly Seat[],
+    { sessions, random }: ChaosFleetOptions,
+  ) {
+    this.fleet = fleet;
+    this.receiver = receiver;
+    this.workers = seats.filter(({ app }) => app === "worker");
+    this.dispatchers = seats.filter(({ app }) => app === "dispatcher");
+    const agents = [
+      ...Array.from({ length: sessions.bwrap }, () => "shell"),
+      ...Array.from({ length: sessions.docker }, () => "boxed"),
+    ];
+    this.traffic = new Traffic({
+      addresses: () =>
+        this.dispatchers.flatMap(({ ready }) => (ready === undefined ? [] : String(ready.url))),
+      key: fleet.key,
+      conversations: agents.map((agent, index) => ({ conversation: `c${index}`, agent })),
+      random: random.fork("traffic"),
+    });
+    receiver.onAnswered = (messageId) => this.traffic.answered(messageId);
+    let lastMs = Date.now();
+    this.#stallWatch = setInterval(() => {
+      const nowMs = Date.now();
+      if (nowMs - lastMs > STALL_MS)
+        this.incidents.push({
+          ...{ kind: "the machine stood still", target: "all", from: lastMs, until: nowMs },
+          effects: ["worker-stopped"],
+        });
+      lastMs = nowMs;
+    }, STALL_CHECK_MS);
+  }
+
+  /** Starts everything. The services are those that the environment names; Redis is a private one. */
+  static async start(options: ChaosFleetOptions): Promise<ChaosFleet> {
+    await using starting = new AsyncDisposableStack();
+    const receiver = starting.use(await ReplyReceiver.start());
+    const fleet = starting.use(
+      await Fleet.start({
+        store: "s3",
+        agent: {
+          limits: { memory: "192MiB", cpus: 2, pids: 128 },
+          retry: { attempts: 4, backoff: "100ms", longest: "1s" },
+          linger: "1500ms",
+        },
+        agents: { boxed: { runtime: "docker" } },
+        worker: { places: PLACES, lease: `${LEASE_MS}ms`, drain: "8s", reaper: "1s" },
+        channels: { hook: receiver.channel },
+      }),
+    );
+    const environment = {
+      ...fleet.environment,
+      // What is started over and over need not be compiled over and over.
+      NODE_COMPILE_CACHE: join(cacheDirectory, "compiled"),
+    };
+    const seats: Seat[] = [];
+    for (const [app, count] of [
+      ["dispatcher", options.dispatchers],
+      ["worker", options.workers],
+    ] as const) {
+      for (let number = 0; number < count; number++)
+        seats.push(starting.use(await Seat.open({ app, number, environment })));
+    }
+    await Promise.all(seats.map((seat) => seat.start()));
+    const made = new ChaosFleet(fleet, receiver, seats, options);
+    starting.move();
+    return made;
+  }
+
+  get seats(): readonly Seat[] {
+    return [...this.dispatchers, ...this.workers];
+  }
+
+  /** Notes that something is done to the fleet; gives how to note that it is over. */
+  begin(
+    kind: string,
+    target: string,
+    effects: readonly Effect[] = [],
+    detail?: Readonly<Record<string, unknown>>,
+  ): () => void {
+    const incident: Incident = {
+      ...{ kind, target, from: Date.now(), effects },
+      ...(detail === undefined ? {} : { detail }),
+    };
+    this.incidents.push(incident);
+    return () => {
+      incident.until = Date.now();
+    };
+  }
+
+  /** Redis' data as it is now; gives how to go back to it. */
+  async copyRedis(): Promise<() => Promise<void>> {
+    const data = join(this.fleet.directory, "redis", "appendonlydir");
+    const copy = join(this.fleet.directory, `redis-copy-${randomBytes(4).toString("hex")}`);
+    await cp(data, copy, { recursive: true });
+    return async () => {
+      await this.fleet.redis.kill();
+      await rm(data, { recursive: true });
+      await cp(copy, data, { recursive: true });
+      await rm(copy, { recursive: true });
+      await this.fleet.redis.restart();
+    };
+  }
+
+  /** Ends all processes in order: the workers first, which still have replies to hand over. */
+  async stop(): Promise<void> {
+    clearInterval(this.#stallWatch);
+    await Promise.all(this.workers.map((seat) => seat.stop()));
+    await Promise.all(this.dispatchers.map((seat) => seat.stop()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#stallWatch);
+    await Promise.all(this.seats.map((seat) => seat[Symbol.asyncDispose]()));
+    await this.fleet[Symbol.asyncDispose]();
+    await this.receiver[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,92 @@
+import { readdir, readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { engineAt } from "../../../infra/setup/provided-services.ts";
+import type { Fault as WireFault } from "../../faults/fault-proxy.ts";
+import { required } from "../../support/fleet.ts";
+import type { Seat } from "../seat.ts";
+import type { Fault } from "./fault.ts";
+
+/** How long a worker's store, or the receiver of replies, is bad, in ms. */
+const BAD_MS = 3_000;
+/** One request of so many goes wrong. */
+const ONE_OF = 4;
+const wireFaults: readonly WireFault[] = [
+  "slow-down",
+  "conflict",
+  "reset",
+  "reset-midway",
+  "lost-answer",
+  "repeat",
+  "truncate",
+  "corrupt",
+  "denied",
+];
+
+/** Requests of a worker to the object store go wrong, each in its way. */
+export const harmStore: Fault = async (fleet, number, random) => {
+  const seat = fleet.workers[number % fleet.workers.length] as Seat;
+  return await seat.alone(async () => {
+    const over = fleet.begin("object store faults", seat.name);
+    seat.store.rule = (method) => {
+      if (random.integer(1, ONE_OF) !== 1) return undefined;
+      const fault = random.pick(wireFaults);
+      // An answer that only a conditional put may be given.
+      return fault === "conflict" && method !== "PUT" ? "slow-down" : fault;
+    };
+    await delay(BAD_MS);
+    seat.store.rule = () => undefined;
+    over();
+    return true;
+  });
+};
+
+/** Whoever is called with replies refuses some, and cuts others off. */
+export const harmReceiver: Fault = async (fleet, _number, random) => {
+  const { receiver } = fleet;
+  const over = fleet.begin("receiver fails", "receiver", ["receiver-failed"]);
+  receiver.status = () => random.pick([200, 500, 503, 0]);
+  await delay(BAD_MS);
+  receiver.status = () => 200;
+  over();
+  return true;
+};
+
+/** The agent of some session is killed, whatever it does. */
+export const killSandbox: Fault = async (fleet, _number, random) => {
+  const runDirectory = fleet.fleet.environment.LONGSHORE_RUN_DIR as string;
+  const found: (() => unknown)[] = [];
+  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
+    const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+    if (command.includes("bwrap") && command.includes(`${runDirectory}/workers/`))
+      found.push(() => process.kill(Number(pid), "SIGKILL"));
+  }
+  const engine = engineAt(required("DOCKER_HOST"));
+  const filters = { label: [`longshore.run-directory=${runDirectory}`] };
+  for (const { Id } of await engine.listContainers({ filters }))
+    found.push(() => engine.getContainer(Id).kill());
+  if (found.length === 0) return false;
+  const over = fleet.begin("sandbox killed", "all");
+  try {
+    await random.pick(found)();
+  } catch {
+    // It ended by itself just then.
+  }
+  over();
+  return true;
+};
+
+/** SIGTERM, and a new process when it has ended: one step of a rolling update. */
+export const rollWorker: Fault = (fleet, number) => roll(fleet, fleet.workers, number);
+export const rollDispatcher: Fault = (fleet, number) => roll(fleet, fleet.dispatchers, number);
+
+async function roll(fleet: Parameters<Fault>[0], seats: readonly Seat[], number: number): Promise<boolean> {
+  const seat = seats[number % seats.length] as Seat;
+  return await seat.alone(async () => {
+    const effects = seat.app === "dispatcher" ? (["dispatcher-gone"] as const) : [];
+    const over = fleet.begin(`${seat.app} replaced`, seat.name, effects);
+    await seat.stop();
+    await seat.start();
+    over();
+    return true;
+  });
+}
