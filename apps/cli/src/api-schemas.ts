@@ -28,7 +28,7 @@ export const replySchema = z.looseObject({
 export const messageSchema = z.looseObject({
   messageId: z.string(),
   sessionId: z.string(),
-  state: z.enum(messageStates),
+  state: z.enum([...messageStates, "waiting"]),
   generation: z.number().optional(),
   error: errorSchema.optional(),
   replies: z.array(replySchema),

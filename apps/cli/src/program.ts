@@ -47,6 +47,10 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .option("--conversation <id>", "conversation", "cli")
     .option("--id <id>", "id of the message, by which sending it again is harmless (default: a random one)")
     .option("--attach <file>", "attach a file (again for more)", collect, [] as string[])
+    .option(
+      "--not-before <time>",
+      "not before this time (ISO 8601, such as 2030-01-31T09:00Z); does not wait",
+    )
     .option("--no-wait", "print the message's id once it is accepted, and leave")
     .option("--stream", "write text as it comes, also where no terminal watches")
     .action((text: string, _options, command: Command) => send(context, text, command.optsWithGlobals()));

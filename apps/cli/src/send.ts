@@ -3,7 +3,7 @@ import { text as readAll } from "node:stream/consumers";
 import type { ApiClient } from "./api-client.ts";
 import { acceptedSchema } from "./api-schemas.ts";
 import { type CommandContext, type GlobalOptions, openClient, openStatusLine } from "./command-context.ts";
-import { WaitTimeoutError } from "./errors.ts";
+import { UsageError, WaitTimeoutError } from "./errors.ts";
 import { watchMessage } from "./message-watch.ts";
 import { composeMessage, type MessageOptions } from "./outgoing-message.ts";
 import { ReplyPrinter } from "./reply-printer.ts";
@@ -11,6 +11,8 @@ import { ReplyPrinter } from "./reply-printer.ts";
 export interface SendOptions extends GlobalOptions, MessageOptions {
   readonly id?: string;
   readonly attach: readonly string[];
+  /** When the message is to be answered at the earliest. */
+  readonly notBefore?: string;
   /** `--no-wait` clears it. */
   readonly wait: boolean;
   /** Seconds. */
@@ -22,14 +24,22 @@ export interface SendOptions extends GlobalOptions, MessageOptions {
 /** `longshore send`: sends one message, shows what becomes of it, writes the replies. */
 export async function send(context: CommandContext, given: string, options: SendOptions): Promise<void> {
   const text = given === "-" ? await readAll(context.input) : given;
-  const body = await composeMessage(options.id ?? randomUUID(), text, options, options.attach);
+  const composed = await composeMessage(options.id ?? randomUUID(), text, options, options.attach);
+  const notBefore = options.notBefore === undefined ? undefined : readTime(options.notBefore);
+  const body = { ...composed, ...(notBefore === undefined ? {} : { notBefore }) };
   const client = openClient(context, options);
-  if (!options.wait) {
+  if (!options.wait || notBefore !== undefined) {
     const accepted = await client.post("/messages", body, acceptedSchema, { signal: context.signal });
     context.output.result(accepted, () => `${accepted.messageId}\n`);
     return;
   }
   await converse(context, client, body, options);
+}
+
+function readTime(text: string): string {
+  const time = new Date(text);
+  if (Number.isNaN(time.getTime())) throw new UsageError("--not-before: a time such as 2030-01-31T09:00Z");
+  return time.toISOString();
 }
 
 /** Sends a message and shows it until it has ended; throws `MessageDeadError`, `WaitTimeoutError`. */

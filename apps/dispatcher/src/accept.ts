@@ -1,4 +1,4 @@
-import type { SessionRef, SessionStore } from "@longshore/session-store";
+import { ObjectNotFoundError, type SessionRef, type SessionStore } from "@longshore/session-store";
 import {
   type AcceptedMessage,
   type AgentDefinition,
@@ -28,6 +28,7 @@ import type { Redis } from "ioredis";
 import { nameAttachments } from "./attachment-names.ts";
 import { StoreTimeoutError } from "./errors.ts";
 import type { SessionOrigin } from "./session-origin.ts";
+import { TooManyWaitingError, WAIT_HORIZON_MS, type WaitingMessages } from "./waiting-messages.ts";
 
 /** How long the object store may take for the attachments of a message, in ms. */
 const STORE_TIMEOUT_MS = 60_000;
@@ -43,10 +44,20 @@ export interface AcceptedAnswer {
   readonly state: MessageState;
 }
 
+/** What is answered for a message that waits for its `notBefore`: it has no place in the order yet. */
+export interface WaitingAnswer {
+  readonly messageId: string;
+  readonly sessionId: string;
+  readonly seq: null;
+  readonly duplicate: boolean;
+  readonly state: "waiting";
+}
+
 export interface AcceptorOptions {
   readonly configuration: () => Configuration;
   readonly state: SessionState;
   readonly store: SessionStore;
+  readonly waiting: WaitingMessages;
   readonly turnWakes: TurnWakes;
   readonly redis: Redis;
   readonly metrics: Metrics;
@@ -79,18 +90,18 @@ export class Acceptor {
   }
 
   /**
-   * Throws the errors of `routeMessage`, `InvalidMessageError`, `MessageTooLargeError`, `MailboxFullError`,
-   * `StoreTimeoutError`, the store's, and Redis' own. After a retryable one the message may be accepted or
+   * Accepts a message, or lets it wait for its `notBefore`. Throws the errors of `routeMessage`, `InvalidMessageError`,
+   * `MessageTooLargeError`, `MailboxFullError`, `TooManyWaitingError`, `StoreTimeoutError`, the store's, and Redis' own. After a retryable one the message may be accepted or
    * not: sent again with the same id, it is one message all the same.
    */
-  async accept(tenant: string, message: Message): Promise<AcceptedAnswer> {
+  async accept(tenant: string, message: Message): Promise<AcceptedAnswer | WaitingAnswer> {
     const count = (outcome: string) => this.#count(tenant, message.agent, outcome);
     try {
       const answer = await this.#accept(tenant, message);
       count(answer.duplicate ? "duplicate" : "accepted");
       return answer;
     } catch (error) {
-      if (isRefusal(error) || error instanceof MailboxFullError) count("refused");
+      if (isRefusal(error) || isFull(error)) count("refused");
       throw error;
     }
   }
@@ -140,23 +151,70 @@ export class Acceptor {
     return answer;
   }
 
-  async #accept(tenant: string, message: Message): Promise<AcceptedAnswer> {
+  /**
+   * Accepts a message whose time has come, whatever became of its agent meanwhile: its sender was told that it would be
+   * answered, so that it has to come to an end of its own.
+   *
+   * @throws UnknownTenantError; MailboxFullError; StoreTimeoutError, the store's and Redis' errors, as `accept`
+   */
+  async acceptDue(message: AcceptedMessage): Promise<AcceptedAnswer> {
+    const { configuration, clock, log, waiting } = this.#options;
+    const { id, tenant, sessionId, agent, attachments } = message;
+    if (!Object.hasOwn(configuration().tenants, tenant)) throw new UnknownTenantError(tenant);
+    await this.#keepLonger({ tenant, sessionId }, attachments).catch((error: unknown) => {
+      if (!(error instanceof ObjectNotFoundError)) throw error;
+      // Its turn will say so, and it will be a dead letter.
+      log.warn({ err: error, messageId: id }, "an attachment of a message that waited is gone");
+    });
+    const answer = await this.#append({ ...message, acceptedAt: new Date(clock.now()).toISOString() });
+    this.#count(tenant, agent, answer.duplicate ? "duplicate" : "accepted");
+    await waiting
+      .forget(message)
+      .catch((error: unknown) => log.warn({ err: error, messageId: id }, "still counted as waiting"));
+    return answer;
+  }
+
+  async #accept(tenant: string, message: Message): Promise<AcceptedAnswer | WaitingAnswer> {
     const { configuration, clock } = this.#options;
     const { sessionId, agent } = routeMessage(configuration(), { tenant, ...message });
     const contents = decodeAttachments(message, agent);
 
     const messageId = deriveMessageId(sessionId, message.id);
+    const dueMs = message.notBefore === undefined ? 0 : Date.parse(message.notBefore);
+    const waits = dueMs > clock.now();
+    const known = waits ? await this.#findWaiting(sessionId, messageId, dueMs) : undefined;
+    if (known !== undefined) return known;
     const attachments = await this.#store({ tenant, sessionId }, contents);
 
     const { id: _senderId, attachments: _content, ...rest } = message;
-    return await this.#append({
+    const accepted: AcceptedMessage = {
       ...rest,
       id: messageId,
       tenant,
       sessionId,
       attachments,
       acceptedAt: new Date(clock.now()).toISOString(),
-    });
+    };
+    if (!waits) return await this.#append(accepted);
+    await this.#options.waiting.add(accepted, dueMs, clock.now());
+    return { messageId, sessionId, seq: null, duplicate: false, state: "waiting" };
+  }
+
+  /** What is answered for a message that has to wait and was sent before. */
+  async #findWaiting(
+    sessionId: string,
+    messageId: string,
+    dueMs: number,
+  ): Promise<AcceptedAnswer | WaitingAnswer | undefined> {
+    const { state, waiting, clock } = this.#options;
+    if (dueMs - clock.now() > WAIT_HORIZON_MS)
+      throw new InvalidMessageError([{ where: "notBefore", problem: "at most 30 days from now" }]);
+    const record = await state.readMessage(messageId);
+    if (record !== undefined)
+      return { messageId, sessionId, seq: record.seq, duplicate: true, state: record.state };
+    const before = await waiting.find(messageId);
+    if (before === undefined || before.error !== undefined) return undefined;
+    return { messageId, sessionId, seq: null, duplicate: true, state: "waiting" };
   }
 
   /** Steps 3 to 5. */
@@ -230,6 +288,11 @@ const REFUSALS = [
 /** Whether a message was refused for what it is, so that no retry mends it. */
 export function isRefusal(error: unknown): boolean {
   return REFUSALS.some((refusal) => error instanceof refusal);
+}
+
+/** Whether there was no room for a message. */
+function isFull(error: unknown): boolean {
+  return error instanceof MailboxFullError || error instanceof TooManyWaitingError;
 }
 
 /** @throws StoreTimeoutError where the object store takes too long */

@@ -39,6 +39,7 @@ import { checkReadiness } from "./readiness.ts";
 import { checkRedis } from "./redis-suitability.ts";
 import { SessionAccess } from "./session-access.ts";
 import { Sweeper } from "./sweeper.ts";
+import { WaitingMessages } from "./waiting-messages.ts";
 
 /** How long Redis may take for a command that somebody waits for, in ms. */
 const COMMAND_TIMEOUT_MS = 5_000;
@@ -132,7 +133,18 @@ export async function startDispatcher({
   }
   countQueues(metrics.registry, queues);
 
-  const acceptor = new Acceptor({ configuration, state, store, turnWakes, redis, metrics, log, clock });
+  const waiting = new WaitingMessages({ inbound, redis });
+  const acceptor = new Acceptor({
+    configuration,
+    state,
+    store,
+    waiting,
+    turnWakes,
+    redis,
+    metrics,
+    log,
+    clock,
+  });
   const links = new ArtifactLinks(redis, clock);
   const publicUrl = environment.LONGSHORE_PUBLIC_URL;
   const channels = new Channels({ configuration, store, links, publicUrl, clock });
@@ -172,7 +184,8 @@ export async function startDispatcher({
     store,
     redis,
     hub: new EventHub(subscriber, log),
-    views: new MessageViews({ state, store }),
+    waiting,
+    views: new MessageViews({ state, store, waiting }),
     deadLetters: new DeadLetterOffice({
       letters: new DeadLetters(redis),
       acceptor,

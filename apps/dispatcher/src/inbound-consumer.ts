@@ -11,10 +11,11 @@ import {
 import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { z } from "zod";
-import { type AcceptedAnswer, type Acceptor, isRefusal } from "./accept.ts";
+import { type AcceptedAnswer, type Acceptor, isRefusal, type WaitingAnswer } from "./accept.ts";
 import { backoff } from "./backoff.ts";
 import { isTransient } from "./errors.ts";
 import { sleep } from "./sleep.ts";
+import { OVERDUE_MS, TooManyWaitingError, waitingJobSchema } from "./waiting-messages.ts";
 
 /** A dispatcher that dies holds the queue up for about this long, in ms. */
 const LOCK_MS = 5_000;
@@ -41,10 +42,15 @@ export interface InboundConsumerOptions {
  *
  * - **waiting** → active. One at a time over all dispatchers (BullMQ's global concurrency), so that what one
  *   producer adds one after another keeps its order (I1). It costs nothing: the processor only accepts.
- * - **active** → completed, when the message is accepted, or was before.
+ * - **delayed** → waiting, when its time has come: a message that waits for its `notBefore` (`WaitingMessages`). What is
+ *   not delayed keeps its order.
+ * - **active** → completed, when the message is accepted, or was before; also when it has to wait for its `notBefore`,
+ *   as another job then.
  *   → failed, for good, when it can never be accepted (malformed, unknown agent, too large): with the code,
  *   kept to be seen. Whatever `attempts` it has: no retry mends it.
  *   → failed by its own `attempts`, when the session's mailbox is full: its producer decides how often to try.
+ *   → delayed for a little, when the mailbox is full and the message has waited for its time: nobody else would try it
+ *   again. Failed a day after its time.
  *   → active still, while Redis or the object store are in trouble: it is tried again in place, since most
  *   producers leave `attempts` at 1, and what comes behind it must not overtake it. Trouble that lasts for
  *   `HOLD_MS` is this job's alone, or worse than order: it goes to **delayed** and lets the others pass (I10).
@@ -94,17 +100,19 @@ export class InboundConsumer {
     await this.#queue.close();
   }
 
-  async #process(job: Job, token: string | undefined): Promise<AcceptedAnswer> {
-    const parsed = inboundJobSchema.safeParse(job.data);
-    if (!parsed.success) throw refusal(new InvalidMessageError(problemsOf(parsed.error)));
-    const { tenant, ...message } = parsed.data;
+  async #process(job: Job, token: string | undefined): Promise<AcceptedAnswer | WaitingAnswer> {
     const { acceptor, clock, log } = this.#options;
+    const { accept, untilMs } = this.#read(job.data);
     const started = clock.monotonic();
     for (let failures = 1; ; failures++) {
       try {
-        return await acceptor.accept(tenant, message);
+        return await accept(acceptor);
       } catch (error) {
-        if (error instanceof MailboxFullError)
+        if (error instanceof MailboxFullError && clock.now() < untilMs) {
+          await job.moveToDelayed(clock.now() + STEP_ASIDE_MS, token);
+          throw new DelayedError();
+        }
+        if (error instanceof MailboxFullError || error instanceof TooManyWaitingError)
           throw new Error(`${error.code}: ${error.message}`, { cause: error });
         if (isRefusal(error) || !isTrouble(error)) throw refusal(error);
         if (clock.monotonic() - started > HOLD_MS) {
@@ -120,6 +128,27 @@ export class InboundConsumer {
       }
     }
   }
+
+  /** @throws UnrecoverableError where the job is none of ours */
+  #read(data: unknown): Wanted {
+    const due = waitingJobSchema.safeParse(data);
+    if (due.success) {
+      const { waiting } = due.data;
+      const dueMs = Date.parse(waiting.notBefore ?? waiting.acceptedAt);
+      return { accept: (acceptor) => acceptor.acceptDue(waiting), untilMs: dueMs + OVERDUE_MS };
+    }
+    const parsed = inboundJobSchema.safeParse(data);
+    if (!parsed.success) throw refusal(new InvalidMessageError(problemsOf(parsed.error)));
+    const { tenant, ...message } = parsed.data;
+    return { accept: (acceptor) => acceptor.accept(tenant, message), untilMs: 0 };
+  }
+}
+
+/** What a job asks for. */
+interface Wanted {
+  readonly accept: (acceptor: Acceptor) => Promise<AcceptedAnswer | WaitingAnswer>;
+  /** Until when it steps aside by itself while its session's mailbox is full, in ms since the epoch. */
+  readonly untilMs: number;
 }
 
 /** Whatever is wrong is wrong outside the message, and will be mended; a defect of ours is none of these. */

@@ -4,12 +4,12 @@ import {
   commitNoteSchema,
   deriveReplyId,
   type MessageRecord,
-  type MessageState,
   messageStates,
   type SessionState,
   sessionOfMessageId,
 } from "@longshore/shared";
 import { z } from "zod";
+import type { WaitingMessages } from "./waiting-messages.ts";
 
 export const artifactViewSchema = z.object({
   id: z.string(),
@@ -37,11 +37,14 @@ export type ReplyView = z.output<typeof replyViewSchema>;
 export const messageViewSchema = z.object({
   messageId: z.string(),
   sessionId: z.string(),
-  seq: z.int(),
-  state: z.enum(messageStates),
+  /** Null while it waits for its time. */
+  seq: z.int().nullable(),
+  state: z.enum([...messageStates, "waiting"]),
   /** Turns that failed with it. */
   attempts: z.int(),
   acceptedAt: z.string(),
+  /** What it waits for. */
+  notBefore: z.string().optional(),
   endedAt: z.string().optional(),
   generation: z.int().optional(),
   error: z.object({ code: z.string(), message: z.string() }).optional(),
@@ -49,13 +52,14 @@ export const messageViewSchema = z.object({
 });
 export type MessageView = z.output<typeof messageViewSchema>;
 
-export function isEnded(state: MessageState): boolean {
-  return state !== "accepted" && state !== "running";
+export function isEnded(state: MessageView["state"]): boolean {
+  return state !== "accepted" && state !== "running" && state !== "waiting";
 }
 
 export interface MessageViewsOptions {
   readonly state: SessionState;
   readonly store: SessionStore;
+  readonly waiting: WaitingMessages;
 }
 
 /**
@@ -87,6 +91,19 @@ export class MessageViews {
       ...(record.generation === undefined ? {} : { generation: record.generation }),
       ...(record.error === undefined ? {} : { error: record.error }),
       replies,
+    };
+  }
+
+  /** A message that waits for its time, or was refused when that had come; undefined where there is none. */
+  async readWaiting(tenant: string, messageId: string): Promise<MessageView | undefined> {
+    const found = await this.#options.waiting.find(messageId);
+    if (found === undefined || found.message.tenant !== tenant) return undefined;
+    const { error, message } = found;
+    const { sessionId, acceptedAt, notBefore } = message;
+    return {
+      ...{ messageId, sessionId, seq: null, attempts: 0, acceptedAt, replies: [] },
+      ...(notBefore === undefined ? {} : { notBefore }),
+      ...(error === undefined ? { state: "waiting" } : { state: "dead", error }),
     };
   }
 

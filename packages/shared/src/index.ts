@@ -58,6 +58,7 @@ export {
   type SessionKeys,
   sessionKeys,
   tenantSessionsKey,
+  waitingMessagesKey,
   workerChannel,
 } from "./keys.ts";
 export { createLogger, type Logger, type LoggerOptions, redactUrls } from "./logger.ts";

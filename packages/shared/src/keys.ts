@@ -98,6 +98,11 @@ export function deadLetterKeys(tenant: string): DeadLetterKeys {
   return { list, summaries: `${list}:summaries` };
 }
 
+/** Sorted set of ids of a tenant's messages that wait for their `notBefore`, by that time in ms: only to count them. */
+export function waitingMessagesKey(tenant: string): string {
+  return `longshore:{tenant:${tenant}}:waiting`;
+}
+
 /** Where a worker listens for hints that a session it holds has a new message (payload: the session's id). */
 export function workerChannel(workerId: string): string {
   return `longshore:worker:${workerId}`;

@@ -41,6 +41,8 @@ export const messageSchema = z.strictObject({
   kind: z.enum(["chat", "task", "system"]).default("chat"),
   /** When it was sent, as its channel says; ISO 8601 with an offset. */
   sentAt: z.iso.datetime({ offset: true }).optional(),
+  /** Not to be answered before this time; ISO 8601 with an offset. */
+  notBefore: z.iso.datetime({ offset: true }).optional(),
   metadata: z
     .record(z.string().max(64), z.union([z.string().max(1024), z.number(), z.boolean()]))
     .refine((metadata) => Object.keys(metadata).length <= 32, { error: "at most 32 entries" })

@@ -6,6 +6,7 @@ export type ApiErrorCode =
   | "FORBIDDEN"
   | "NOT_FOUND"
   | "MESSAGE_NOT_FOUND"
+  | "MESSAGE_NOT_WAITING"
   | "SESSION_NOT_FOUND"
   | "FILE_NOT_FOUND"
   | "NOT_A_FILE"

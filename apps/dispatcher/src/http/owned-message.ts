@@ -9,9 +9,10 @@ export async function readOwnedMessage(
   messageId: string,
   signal: AbortSignal,
 ): Promise<MessageView> {
-  const view = (await access.ownsMessage(tenant, messageId, signal))
-    ? await views.read(tenant, messageId, signal)
-    : undefined;
+  const owned = await access.ownsMessage(tenant, messageId, signal);
+  const view =
+    (owned ? await views.read(tenant, messageId, signal) : undefined) ??
+    (await views.readWaiting(tenant, messageId));
   if (view === undefined) throw new ApiError(404, "MESSAGE_NOT_FOUND", "There is no such message");
   return view;
 }

@@ -10,6 +10,7 @@ import type { DeadLetterOffice } from "../dead-letter-office.ts";
 import type { EventHub } from "../event-hub.ts";
 import type { MessageViews } from "../message-view.ts";
 import type { SessionAccess } from "../session-access.ts";
+import type { WaitingMessages } from "../waiting-messages.ts";
 import { ApiError } from "./api-error.ts";
 import type { ArtifactLinks } from "./artifact-links.ts";
 import type { StreamSlots } from "./stream-slots.ts";
@@ -27,6 +28,7 @@ export interface RouteParts {
   readonly redis: Redis;
   readonly hub: EventHub;
   readonly views: MessageViews;
+  readonly waiting: WaitingMessages;
   readonly deadLetters: DeadLetterOffice;
   readonly access: SessionAccess;
   readonly links: ArtifactLinks;

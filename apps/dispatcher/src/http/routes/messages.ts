@@ -3,6 +3,7 @@ import { z } from "zod";
 import { isTransient } from "../../errors.ts";
 import { followMessage } from "../../follow-message.ts";
 import { isEnded, messageViewSchema } from "../../message-view.ts";
+import { ApiError } from "../api-error.ts";
 import { readOwnedMessage } from "../owned-message.ts";
 import { problemSchema } from "../problem.ts";
 import { type Api, type RouteParts, requestSignal, sendRaw, tenantOf } from "../route-parts.ts";
@@ -17,14 +18,15 @@ export const MESSAGES_PATH = "/v1/messages";
 const acceptedSchema = z.object({
   messageId: z.string(),
   sessionId: z.string(),
-  seq: z.int(),
+  /** Null while it waits for its `notBefore`. */
+  seq: z.int().nullable(),
   duplicate: z.boolean(),
 });
 const waitedSchema = acceptedSchema.extend(messageViewSchema.shape);
 const messageParams = z.object({ messageId: z.string().max(64) });
 
 export function messageRoutes(app: Api, parts: RouteParts): void {
-  const { acceptor, closing, slots, clock } = parts;
+  const { acceptor, waiting, closing, slots, clock } = parts;
 
   app.post(
     MESSAGES_PATH,
@@ -34,7 +36,8 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
         summary: "Send a message",
         description:
           "Accepts a message durably. With `wait` the answer comes when the message has ended, or the time is " +
-          "over (then with 202). With `Accept: text/event-stream` what happens is streamed until it has ended.",
+          "over (then with 202). With `Accept: text/event-stream` what happens is streamed until it has ended. " +
+          "One that has a `notBefore` is answered at once with 202, and nothing is streamed of it.",
         body: messageSchema,
         querystring: z.strictObject({
           wait: z.coerce.number().int().min(1).max(WAIT_MAX_SECONDS).optional(),
@@ -62,7 +65,7 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
         const events = streamMessage(parts, tenant, accepted, signal);
         return sendRaw(reply.headers(eventStreamHeaders), eventStreamBody(events, clock));
       }
-      if (wait === undefined) return reply.code(202).send(accepted);
+      if (wait === undefined || seq === null) return reply.code(202).send(accepted);
 
       const signal = AbortSignal.any([requestSignal(reply, closing), AbortSignal.timeout(wait * 1_000)]);
       for await (const _ of followMessage({ ...parts, messageId, signal }));
@@ -92,6 +95,25 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
         requestSignal(reply, closing),
       ),
   );
+
+  app.delete(
+    "/v1/messages/:messageId",
+    {
+      config: { scope: "send" },
+      schema: {
+        summary: "Take back a message that waits for its time",
+        params: messageParams,
+        response: { 204: z.undefined(), "4xx": problemSchema, "5xx": problemSchema },
+      },
+    },
+    async (request, reply) => {
+      const tenant = tenantOf(request);
+      const { messageId } = request.params;
+      if (await waiting.cancel(tenant, messageId)) return reply.code(204).send();
+      await readOwnedMessage(parts, tenant, messageId, requestSignal(reply, closing));
+      throw new ApiError(409, "MESSAGE_NOT_WAITING", "The message does not wait for its time any more");
+    },
+  );
 }
 
 /** A message that was accepted stays so when looking at it fails for a moment. */
@@ -116,6 +138,10 @@ async function* streamMessage(
 ): AsyncGenerator<ServerSentEvent | undefined, void> {
   const { messageId } = accepted;
   yield { event: "message", data: accepted };
+  if (accepted.seq === null) {
+    yield { event: "end", data: { reason: "waiting" } };
+    return;
+  }
   for await (const followed of followMessage({ ...parts, messageId, signal })) {
     yield followed && { id: followed.id, event: followed.event.type, data: followed.event };
   }
