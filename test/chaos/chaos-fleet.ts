@@ -23,6 +23,8 @@ export interface ChaosFleetOptions {
   /** Sessions whose sandbox is bubblewrap, and those whose is Docker. */
   readonly sessions: { readonly bwrap: number; readonly docker: number };
   readonly random: SeededRandom;
+  /** Merged over the worker's settings. */
+  readonly worker?: Readonly<Record<string, unknown>>;
 }
 
 /** A fleet that is made to suffer, what talks to it, and a record of what was done to it. */
@@ -83,7 +85,7 @@ export class ChaosFleet implements AsyncDisposable {
           linger: "1500ms",
         },
         agents: { boxed: { runtime: "docker" } },
-        worker: { places: PLACES, lease: `${LEASE_MS}ms`, drain: "8s", reaper: "1s" },
+        worker: { places: PLACES, lease: `${LEASE_MS}ms`, drain: "8s", reaper: "1s", ...options.worker },
         channels: { hook: receiver.channel },
       }),
     );

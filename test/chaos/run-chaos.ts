@@ -14,7 +14,6 @@ import { SeededRandom } from "./seeded-random.ts";
 
 /** Traffic before the first fault, so that there is something to lose, in ms. */
 const WARM_UP_MS = 1_500;
-/** The longest that the fleet may need, once it is left alone, to answer what it was sent, in ms. */
 const FINISH_LIMIT_MS = 90_000;
 
 export interface ChaosOptions {
@@ -24,6 +23,10 @@ export interface ChaosOptions {
   readonly lanes: (random: SeededRandom) => readonly Lane[];
   readonly workers: number;
   readonly sessions: { readonly bwrap: number; readonly docker: number };
+  /** Merged over the worker's settings. */
+  readonly worker?: Readonly<Record<string, unknown>>;
+  /** The longest that the fleet may need, once it is left alone, to answer what it was sent, in ms. @default 90000 */
+  readonly finishLimitMs?: number;
   /** Told what happens, as lines for a person. */
   readonly report: (line: string) => void;
 }
@@ -52,8 +55,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const random = new SeededRandom(seed);
   const missed: Record<string, number> = {};
   const startedAt = Date.now();
-  const { workers, sessions } = options;
-  await using fleet = await ChaosFleet.start({ workers, dispatchers: 2, sessions, random });
+  const { workers, sessions, worker = {}, finishLimitMs = FINISH_LIMIT_MS } = options;
+  await using fleet = await ChaosFleet.start({ workers, dispatchers: 2, sessions, random, worker });
   report(`seed ${seed}: the fleet is up after ${Date.now() - startedAt} ms`);
   fleet.traffic.start();
   await delay(WARM_UP_MS);
@@ -67,11 +70,11 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     outcome.status === "rejected" ? [String(outcome.reason)] : [],
   );
   const restsAt = Date.now();
-  const unanswered = await fleet.traffic.finish(FINISH_LIMIT_MS);
+  const unanswered = await fleet.traffic.finish(finishLimitMs);
   report(`seed ${seed}: at rest after ${Date.now() - restsAt} ms`);
   const unfinished = [
     ...broken,
-    ...unanswered.map((id) => `message ${id} has no answer after ${FINISH_LIMIT_MS} ms`),
+    ...unanswered.map((id) => `message ${id} has no answer after ${finishLimitMs} ms`),
     ...(await stopAll(fleet)),
   ];
   const leftovers = await settleLeftovers(fleet.fleet.environment.LONGSHORE_RUN_DIR as string);

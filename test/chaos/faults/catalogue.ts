@@ -11,7 +11,14 @@ import {
   restoreRedis,
 } from "./redis.ts";
 import { blockEventLoop, delayCommit, stopDispatcher, stopWorker } from "./stop.ts";
-import { harmReceiver, harmStore, killSandbox, rollDispatcher, rollWorker } from "./surroundings.ts";
+import {
+  harmReceiver,
+  harmStore,
+  killSandbox,
+  refuseContent,
+  rollDispatcher,
+  rollWorker,
+} from "./surroundings.ts";
 
 /** What else than kills is done to a fleet, by name. */
 const others: Readonly<Record<string, Fault>> = {
@@ -27,6 +34,7 @@ const others: Readonly<Record<string, Fault>> = {
   "add wakes": addWakes,
   "lose wakes": loseWakes,
   "harm store": harmStore,
+  "refuse content": refuseContent,
   "harm receiver": harmReceiver,
   "kill sandbox": killSandbox,
   "roll worker": rollWorker,

@@ -40,6 +40,23 @@ export const harmStore: Fault = async (fleet, number, random) => {
   });
 };
 
+/** No worker gets the content of files, while all else of the object store can be read. */
+export const refuseContent: Fault = async (fleet) => {
+  const over = fleet.begin("content refused", "all");
+  await Promise.all(
+    fleet.workers.map((seat) =>
+      seat.alone(async () => {
+        seat.store.rule = (method, path) =>
+          method === "GET" && path.includes("/pack/") ? "denied" : undefined;
+        await delay(BAD_MS);
+        seat.store.rule = () => undefined;
+      }),
+    ),
+  );
+  over();
+  return true;
+};
+
 /** Whoever is called with replies refuses some, and cuts others off. */
 export const harmReceiver: Fault = async (fleet, _number, random) => {
   const { receiver } = fleet;
