@@ -17,6 +17,7 @@ export default defineConfig({
             "apps/*/src/**/*.test.ts",
             "infra/setup/*.test.ts",
             "test/bench/*.test.ts",
+            "test/chaos/checker/*.test.ts",
           ],
         },
       },
@@ -24,7 +25,7 @@ export default defineConfig({
         test: {
           name: "integration",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/bench/*.test.ts"],
+          exclude: ["test/bench/*.test.ts", "test/chaos/checker/*.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },

@@ -10,7 +10,7 @@ import type { SeededRandom } from "./seeded-random.ts";
 import { Traffic } from "./traffic.ts";
 
 /** Short, so that a dead worker's sessions go on soon; and long enough for a machine with much to do. */
-export const LEASE_MS = 3_000;
+export const LEASE_MS = 2_000;
 /** More than the sessions need while one of the workers is away. */
 const PLACES = 6;
 /** A gap of the harness' own timer that says that the machine stood still, in ms. */
@@ -82,7 +82,7 @@ export class ChaosFleet implements AsyncDisposable {
         agent: {
           limits: { memory: "192MiB", cpus: 2, pids: 128 },
           retry: { attempts: 4, backoff: "100ms", longest: "1s" },
-          linger: "1500ms",
+          linger: "1s",
         },
         agents: { boxed: { runtime: "docker" } },
         worker: { places: PLACES, lease: `${LEASE_MS}ms`, drain: "8s", reaper: "1s", ...options.worker },

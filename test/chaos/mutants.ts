@@ -22,7 +22,7 @@ export interface MutantResult {
 
 /**
  * Runs the suite against deliberate breakages of the product, each a patch that is applied to a copy of the sources, on
- * the schedule that its first line names; and each schedule on the sources as they are, which has to be clean.
+ * the schedule that it names; and each schedule on the sources as they are, which has to be clean.
  *
  * @param names of patches, without the ending. @default all
  */

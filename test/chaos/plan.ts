@@ -6,7 +6,7 @@ import type { SeededRandom } from "./seeded-random.ts";
 /** Faults that are made one after another; several lanes at the same time. */
 export type Lane = Iterable<PlannedFault>;
 
-const KILL_PAUSE_MS = 400;
+const KILL_PAUSE_MS = 250;
 const OTHER_PAUSE_MS = 1_500;
 const SEATS = 12;
 

@@ -7,8 +7,9 @@ import type { SeededRandom } from "./seeded-random.ts";
  * - `slow`: the same, and takes a while
  * - `blob`: the same, and leaves a new file that is too large to travel in a commit record
  * - `crash`, `error`, `memory`: poison; the agent dies, refuses or is ended for its memory, each time
+ * - `oversized`: nothing; it is longer than its agent takes, and is to be refused
  */
-export type MessageKind = "count" | "slow" | "blob" | "crash" | "error" | "memory";
+export type MessageKind = "count" | "slow" | "blob" | "crash" | "error" | "memory" | "oversized";
 
 export interface PlannedMessage {
   /** As its sender chose it. */
@@ -23,9 +24,12 @@ export interface PlannedMessage {
 
 const poisons: readonly MessageKind[] = ["crash", "error", "memory"];
 const BLOB_BYTES = 300_000;
+/** Beyond what an agent takes unless it is told else. */
+const OVERSIZED_BYTES = 256 * 1024 + 1;
 /** Parts of a thousand. */
 const POISON = 12;
-const MEMORY = 3;
+const MEMORY = 4;
+const OVERSIZED = 5;
 const BLOB = 120;
 const SLOW = 150;
 const TWICE = 100;
@@ -51,13 +55,15 @@ export function* planMessages(random: SeededRandom, conversation: string): Gener
 function pickKind(number: number): MessageKind {
   if (number < MEMORY) return "memory";
   if (number < POISON) return number % 2 === 0 ? "crash" : "error";
-  if (number < POISON + BLOB) return "blob";
-  if (number < POISON + BLOB + SLOW) return "slow";
+  if (number < POISON + OVERSIZED) return "oversized";
+  if (number < POISON + OVERSIZED + BLOB) return "blob";
+  if (number < POISON + OVERSIZED + BLOB + SLOW) return "slow";
   return "count";
 }
 
 export function textOf(id: string, kind: MessageKind): string {
   if (isPoison(kind)) return `!${kind}`;
+  if (kind === "oversized") return "x".repeat(OVERSIZED_BYTES);
   return [
     "$ n=$(($(cat counter 2>/dev/null || echo 0) + 1)); echo $n > counter",
     ...(kind === "blob" ? [`head -c ${BLOB_BYTES} /dev/urandom > blob`] : []),

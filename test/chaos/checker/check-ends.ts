@@ -4,7 +4,8 @@ import type { Check, Violation } from "./violation.ts";
 
 /**
  * Every accepted message is answered or a dead letter, exactly one of the two (I2); what is no poison is never a dead
- * letter (I10); nothing ends that nobody sent; and Redis says of a message what its commit says.
+ * letter (I10); nothing ends that nobody sent; what is too large is
+ * refused, and nothing else; and Redis says of a message what its commit says.
  */
 export const checkEnds: Check = (history) => {
   const violations: Violation[] = [];
@@ -32,7 +33,9 @@ export const checkEnds: Check = (history) => {
       }
     }
     for (const { planned, acceptances, refusal } of messages) {
-      if (refusal !== undefined) report(`${planned.id} was refused: ${refusal}`);
+      if (refusal !== undefined && planned.kind !== "oversized")
+        report(`${planned.id} was refused: ${refusal}`);
+      if (refusal === undefined && planned.kind === "oversized") report(`${planned.id} was not refused`);
       const ids = new Set(acceptances.map(({ messageId }) => messageId));
       if (ids.size > 1) report(`${planned.id} was given ${ids.size} ids`);
       for (const id of ids) {
