@@ -23,7 +23,7 @@ import {
 import { AcpAgent } from "./acp-agent.ts";
 import { readNote } from "./commit-notes.ts";
 import { CommitPoint } from "./commit-point.ts";
-import { AgentGoneError, HandedBackError, OvertakenError } from "./errors.ts";
+import { AgentGoneError, HandedBackError, OvertakenError, WorkerKilledError } from "./errors.ts";
 import { FailedMessages } from "./failed-messages.ts";
 import { Hints } from "./hints.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
@@ -39,6 +39,8 @@ const MAILBOX_POLL_MS = 5_000;
 const TAKEOVER_ATTEMPTS = 3;
 /** How long to leave a session alone after a failure that is nobody's in particular, in ms. */
 const TROUBLE_DELAY_MS = 2_000;
+/** A message that so many workers died of, perhaps, is only served by a worker of its own. */
+const SUSPECTS_MAX = 2;
 
 /** What an activation needs of its worker. */
 export interface ActivationParts {
@@ -61,13 +63,17 @@ export interface ActivationParts {
   readonly onTurn: (tenant: string) => void;
   /** False where others wait for a place. */
   readonly mayLinger: () => boolean;
+  /** Whether the worker is there for this one activation, so that its death would be the message's fault. */
+  readonly isAlone: boolean;
 }
 
 export type ActivationEnd =
   /** Released, nothing waits: the job is done. */
   | { readonly outcome: "released" }
   /** The session is to be looked at again after `inMs`: leased elsewhere, a retry that waits, handed back. */
-  | { readonly outcome: "later"; readonly inMs: number };
+  | { readonly outcome: "later"; readonly inMs: number }
+  /** The next message may kill workers: it is to have one of its own (`Quarantine`), for a turn of so long at most. */
+  | { readonly outcome: "quarantine"; readonly turnMs: number };
 
 export type ActivationState =
   | "leasing"
@@ -121,6 +127,9 @@ interface ServedSession extends HeldSession {
  *             where nothing waits: a message that came meanwhile → its state.
  * ending      sandbox destroyed, slot removed; the lease released, or left to expire.
  *
+ * hydrating → over, too, where the message may have killed the workers before this one: it is served by a worker of its
+ * own (`Quarantine`), or is a dead letter by now.
+ *
  * A turn that fails ends the activation: its directory is no generation, so the retry starts from the one
  * before (`FailedMessages`). It counts for the message of the turn alone: what fails between its commit and the
  * next prompt ends the activation too, and no message is to blame. An operation that can't be applied ends as a
@@ -157,6 +166,8 @@ export class Activation {
   #publishedBefore = 0;
   /** Ids of messages that were cancelled while no activation held them; empty once they have ended. */
   #cancelled: readonly string[] = [];
+  /** Ids of the messages of a turn that an earlier activation began and did not end. */
+  #left: readonly string[] = [];
 
   constructor(sessionId: string, parts: ActivationParts) {
     this.sessionId = sessionId;
@@ -239,6 +250,7 @@ export class Activation {
     const { publishedGeneration, left } = result.lease;
     this.#publishedBefore = publishedGeneration;
     if (left?.mark === "cancel") this.#cancelled = left.messageIds;
+    else if (left !== undefined) this.#left = left.messageIds;
     try {
       return await this.#hold(keeper, result.lease.before);
     } catch (error) {
@@ -325,6 +337,10 @@ export class Activation {
       if (base === "idle") return await this.#releaseIdle(keeper);
       base = await this.#endCancelled(base, held);
       if (definition === undefined) throw new AgentGoneError(agentName);
+      if (await this.#needsQuarantine(held, definition)) {
+        await this.#release(keeper, { handBack: true });
+        return { outcome: "quarantine", turnMs: definition.limits.turn };
+      }
       const operations = new Operations({ ...parts, definition });
       return await this.#serveFrom(base, { ...held, definition, operations, failed, signal });
     } catch (error) {
@@ -367,6 +383,23 @@ export class Activation {
     const commit = await commits.cancel(base, this.#cancelled, agentName);
     this.#cancelled = [];
     return commit ?? base;
+  }
+
+  /**
+   * Whether the message at the head of the mailbox was at work on more than one worker that died, so that it may take
+   * no other one's turn with it (I10). It has failed by the deaths of those that it was alone on.
+   *
+   * @throws WorkerKilledError where those were as many as it may fail
+   */
+  async #needsQuarantine({ keeper }: HeldSession, { retry }: AgentDefinition): Promise<boolean> {
+    const at = this.#left.indexOf(this.#serving?.id ?? "");
+    if (at < 0) return false;
+    const { state, isAlone } = this.#parts;
+    const counts = await state.countDeaths(this.sessionId, keeper.lease, this.#left);
+    const { suspects = 0, attempts = 0 } = counts[at] ?? {};
+    if (suspects < SUSPECTS_MAX) return false;
+    if (attempts >= retry.attempts) throw new WorkerKilledError(attempts);
+    return !isAlone;
   }
 
   /** Applies the operations at the head of the mailbox; then its messages, if any, get a sandbox. */

@@ -58,6 +58,13 @@ export class TurnTimeoutError extends LongshoreError {
   }
 }
 
+/** The message killed each worker that it was alone on, as often as a message may fail. */
+export class WorkerKilledError extends LongshoreError {
+  constructor(attempts: number) {
+    super("WORKER_KILLED", `The workers that were at work on it alone died, ${attempts} failures in all`);
+  }
+}
+
 /** The worker stops: what runs is handed back to the queue. No fault of any message. */
 export class HandedBackError extends LongshoreError {
   constructor() {

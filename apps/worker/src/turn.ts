@@ -55,6 +55,8 @@ export interface TurnOptions {
   readonly phases: PhaseTimes;
   /** Given when the session may have something new: a message, or a mark on its turn. */
   readonly hints: Hints;
+  /** Whether the worker has nothing else to do: its death is the messages' fault. */
+  readonly isAlone: boolean;
   readonly onState: (state: "prompting" | "mirroring") => void;
 }
 
@@ -118,8 +120,8 @@ export class Turn {
   }
 
   async #prompt(marked: AbortSignal): Promise<ReplyText> {
-    const { state, store, ref, keeper, running, phases, clock } = this.#options;
-    await state.startTurn(ref.sessionId, keeper.lease, this.#messageIds, this.#id);
+    const { state, store, ref, keeper, running, phases, clock, isAlone } = this.#options;
+    await state.startTurn(ref.sessionId, keeper.lease, this.#messageIds, this.#id, isAlone);
     this.#hasStarted = true;
     const signal = AbortSignal.any([this.#options.signal, marked]);
     for (const message of this.#messages)

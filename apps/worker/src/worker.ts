@@ -11,6 +11,7 @@ import {
 import { DelayedError, type Job, type QueueOptions, Worker as QueueWorker } from "bullmq";
 import { Activation, type ActivationParts } from "./activation.ts";
 import { Places } from "./places.ts";
+import type { Quarantine } from "./quarantine.ts";
 
 /** Jobs taken beyond the places, so that a new session can evict one that lingers. */
 const JOBS_BEYOND_PLACES = 1;
@@ -24,7 +25,9 @@ export interface TurnWorkerOptions {
   readonly connection: QueueOptions["connection"];
   readonly places: number;
   readonly leaseMs: number;
-  readonly parts: Omit<ActivationParts, "mayLinger" | "onTurn">;
+  readonly parts: Omit<ActivationParts, "mayLinger" | "onTurn" | "isAlone">;
+  /** Serves what may kill its worker. */
+  readonly quarantine: Quarantine;
   /** The order in which the turns of all tenants start. */
   readonly order: TurnOrder;
   readonly wakes: TurnWakes;
@@ -158,13 +161,18 @@ export class TurnWorker {
       ...parts,
       onTurn,
       mayLinger: () => !this.#places.wanted && !this.#draining.signal.aborted,
+      isAlone: false,
     });
     this.#activations.set(sessionId, activation);
     this.#jobs.set(jobId, activation);
     this.#places.occupy(place, activation);
     try {
       const end = await activation.run();
-      return end.outcome === "released" ? undefined : end.inMs;
+      if (end.outcome === "released") return undefined;
+      if (end.outcome === "later") return end.inMs;
+      // It has this one's place, and whatever became of it is seen by the next activation.
+      const ended = await this.#options.quarantine.run(sessionId, end.turnMs, this.#draining.signal);
+      return ended ? 0 : TROUBLE_DELAY_MS;
     } catch (error) {
       log.error({ err: error, sessionId }, "the activation could not be run");
       return TROUBLE_DELAY_MS;

@@ -17,6 +17,7 @@ const scripts = {
   renewLease: new Script("renew-lease"),
   releaseLease: new Script("release-lease"),
   startTurn: new Script("start-turn"),
+  countDeaths: new Script("count-deaths"),
   failTurn: new Script("fail-turn"),
   cancelTurn: new Script("cancel-turn"),
   publish: new Script("publish"),
@@ -297,6 +298,7 @@ export class SessionState {
   /**
    * Marks the messages of a turn as running; gives how often each failed before.
    *
+   * @param alone on a worker that has nothing else to do: its death counts as a failure of the messages. @default false
    * @throws TurnCancelledError where one of them was in a turn that is cancelled; nothing was changed then
    */
   async startTurn(
@@ -304,6 +306,7 @@ export class SessionState {
     lease: Lease,
     messageIds: readonly string[],
     turnId: string,
+    alone = false,
   ): Promise<number[]> {
     const keys = sessionKeys(sessionId);
     const event: SessionEvent = { type: "turn.started", turnId, messageIds };
@@ -317,11 +320,33 @@ export class SessionState {
         JSON.stringify(event),
         turnId,
         spaced(messageIds),
+        alone ? 1 : 0,
       ],
     )) as Code;
     if (code === 2) throw new TurnCancelledError(words(attempts[0]));
     if (code !== 1) throw new FencedError("start turn");
     return attempts.map(Number);
+  }
+
+  /**
+   * How often each of these messages was in a turn whose worker died (`suspects`), and how often it failed, the death of
+   * a worker that it was alone on included. To be asked of the messages of a turn that was left.
+   */
+  async countDeaths(
+    sessionId: string,
+    lease: Lease,
+    messageIds: readonly string[],
+  ): Promise<{ readonly suspects: number; readonly attempts: number }[]> {
+    const [code, ...counts] = (await scripts.countDeaths.run(
+      this.#redis,
+      [sessionKeys(sessionId).lease, ...messageIds.map(messageKey)],
+      [lease.nonce, lease.epoch],
+    )) as Code;
+    if (code !== 1) throw new FencedError("count deaths");
+    return messageIds.map((_, index) => ({
+      suspects: Number(counts[2 * index]),
+      attempts: Number(counts[2 * index + 1]),
+    }));
   }
 
   /**

@@ -17,7 +17,7 @@ if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return -1 end
 for index = 4, #KEYS do
   if ARGV[7] == '1' then redis.call('HINCRBY', KEYS[index], 'attempts', 1) end
   redis.call('HSET', KEYS[index], 'state', 'accepted', 'error', ARGV[8])
-  redis.call('HDEL', KEYS[index], 'by')
+  redis.call('HDEL', KEYS[index], 'by', 'alone')
 end
 local session = redis.call('HMGET', KEYS[2], 'turn', 'cancel')
 local marked = session[1] and session[1] == session[2]

@@ -32,7 +32,7 @@ for index = 8, #KEYS do
   if record[1] then redis.call('XDEL', KEYS[3], record[1] .. '-0') end
   if record[2] ~= 'answered' and record[2] ~= 'dead' and record[2] ~= 'cancelled' then
     redis.call('HSET', KEYS[index], 'state', ARGV[at + 1], 'generation', ARGV[3], 'endedAt', integer(nowMs()))
-    redis.call('HDEL', KEYS[index], 'by', 'error')
+    redis.call('HDEL', KEYS[index], 'by', 'alone', 'error')
     if ARGV[at + 2] ~= '' then redis.call('HSET', KEYS[index], 'error', ARGV[at + 2]) end
     redis.call('PEXPIRE', KEYS[index], ARGV[4])
     addEvent(KEYS[7], ARGV[5], ARGV[6], ARGV[7], cjson.encode({

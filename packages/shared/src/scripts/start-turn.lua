@@ -1,10 +1,10 @@
 --[[
-  Marks the messages of a turn as running. One that another activation left running when it died is
-  suspect: it may have killed that worker, or only have been on it.
+  Marks the messages of a turn as running.
 
   KEYS  1 lease   2 session   3 events   4.. message records
   ARGV  1 nonce   2 epoch   3 events channel   4 events length   5 events TTL (ms)   6 event (JSON)
         7 turn id   8 message ids, each with a space before and after it
+        9 alone on its worker (0 or 1): the worker's death is the messages' fault
 
   Returns
     {1, attempts...}     failed attempts so far, one a message
@@ -14,6 +14,7 @@
 ]]
 --- @include "fence"
 --- @include "event"
+--- @include "death"
 
 if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return {-1} end
 
@@ -26,10 +27,10 @@ end
 
 local result = {1}
 for index = 4, #KEYS do
-  local record = redis.call('HMGET', KEYS[index], 'state', 'by', 'attempts')
-  if record[1] == 'running' and record[2] ~= ARGV[1] then redis.call('HINCRBY', KEYS[index], 'suspects', 1) end
+  countDeath(KEYS[index], ARGV[1])
   redis.call('HSET', KEYS[index], 'state', 'running', 'by', ARGV[1])
-  result[#result + 1] = tonumber(record[3] or '0')
+  if ARGV[9] == '1' then redis.call('HSET', KEYS[index], 'alone', 1) end
+  result[#result + 1] = tonumber(redis.call('HGET', KEYS[index], 'attempts') or '0')
 end
 redis.call('HDEL', KEYS[2], 'retryAt', 'cancel', 'cancelMode')
 redis.call('HSET', KEYS[2], 'turn', ARGV[7], 'turnMessages', ARGV[8])

@@ -1,0 +1,58 @@
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import type { Logger } from "@longshore/shared";
+
+const PROGRAM = fileURLToPath(new URL("./quarantined-worker.ts", import.meta.url));
+/** What starting, hydrating and committing may take beside the turn, in ms. */
+const BESIDE_TURN_MS = 600_000;
+
+/**
+ * Gives a message that may kill its worker a worker process of its own, for one activation of its session: a death
+ * there takes no other session with it, and nobody else can be the one that caused it (I10).
+ *
+ * The process takes the session's lease like any worker, so it is fenced like any. It ends with its turn; by SIGTERM
+ * where this worker drains (it then does as this one does); when this worker is gone; by SIGKILL where it lasts longer
+ * than a turn may.
+ */
+export class Quarantine {
+  readonly #environment: NodeJS.ProcessEnv;
+  readonly #log: Logger;
+
+  /** @param options.environment that of this worker: the process reads the same configuration */
+  constructor(options: { readonly environment: NodeJS.ProcessEnv; readonly log: Logger }) {
+    this.#environment = options.environment;
+    this.#log = options.log;
+  }
+
+  /**
+   * Resolves when the process is gone: true where it ended by itself, whatever became of its turn.
+   *
+   * @param turnMs the longest that the turn may take
+   * @param draining aborted where this worker drains
+   */
+  async run(sessionId: string, turnMs: number, draining: AbortSignal): Promise<boolean> {
+    if (draining.aborted) return true;
+    const child = fork(PROGRAM, [sessionId], {
+      env: this.#environment,
+      // Its log goes where this worker's goes; it notices that this worker is gone by the channel's end.
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+    });
+    const exited = once(child, "exit");
+    this.#log.warn({ sessionId, quarantinePid: child.pid }, "a message is served in quarantine");
+    const stop = () => child.kill("SIGTERM");
+    draining.addEventListener("abort", stop, { once: true });
+    const timer = setTimeout(() => child.kill("SIGKILL"), turnMs + BESIDE_TURN_MS);
+    try {
+      const [exitCode, signal] = (await exited) as [number | null, NodeJS.Signals | null];
+      this.#log.info({ sessionId, quarantinePid: child.pid, exitCode, signal }, "the quarantine is over");
+      return exitCode === 0;
+    } catch (error) {
+      this.#log.error({ err: error, sessionId }, "no process for a quarantine");
+      return false;
+    } finally {
+      clearTimeout(timer);
+      draining.removeEventListener("abort", stop);
+    }
+  }
+}

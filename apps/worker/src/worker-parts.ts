@@ -1,0 +1,168 @@
+import { randomBytes } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { BwrapRuntime, DockerRuntime, SandboxUsers, Slots, WorkerPresence } from "@longshore/sandbox";
+import { openBackend, SessionStore } from "@longshore/session-store";
+import {
+  type AgentDefinition,
+  ConfigurationSource,
+  connectRedis,
+  createLogger,
+  type Environment,
+  environmentSecrets,
+  type Logger,
+  longestActivationMs,
+  Metrics,
+  openReplyWakes,
+  readEnvironment,
+  SessionState,
+  systemClock,
+} from "@longshore/shared";
+import type { Redis } from "ioredis";
+import type { ActivationParts } from "./activation.ts";
+import { Runtimes } from "./runtimes.ts";
+
+/** Where a Docker engine listens when nothing else is said. */
+const DEFAULT_ENGINE = "unix:///var/run/docker.sock";
+/** How long a command of Redis may take before it counts as failed, in ms. */
+const REDIS_COMMAND_TIMEOUT_MS = 10_000;
+
+/** What a worker process is made of, whatever it takes its sessions from. */
+export interface WorkerParts extends AsyncDisposable {
+  readonly environment: Environment;
+  readonly source: ConfigurationSource;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Of this start of the process. */
+  readonly workerId: string;
+  readonly redis: Redis;
+  /** Without a command time-out, for BullMQ. */
+  readonly queueConnection: Redis;
+  /** For channels that it subscribes to. */
+  readonly subscriber: Redis;
+  readonly onRedisError: (error: Error) => void;
+  readonly runtimes: Runtimes;
+  readonly agents: () => AgentDefinition[];
+  /** For its activations. */
+  readonly parts: Omit<ActivationParts, "mayLinger" | "onTurn" | "isAlone">;
+}
+
+/**
+ * Opens what a worker needs, and announces it on its host; what was opened is closed again where that fails.
+ *
+ * @throws InvalidConfigurationError; the store's errors, where it is not to be used
+ */
+export async function openWorkerParts(
+  variables: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+): Promise<WorkerParts> {
+  await using cleanUp = new AsyncDisposableStack();
+  const environment = readEnvironment(variables);
+  const source = new ConfigurationSource({
+    path: environment.LONGSHORE_CONFIG,
+    environment: variables,
+    onReload: () => log.info("configuration reloaded"),
+    onRefused: (error) => log.error({ err: error }, "the new configuration is refused; the old one stays"),
+  });
+  const log = createLogger({
+    name: "worker",
+    level: environment.LOG_LEVEL,
+    secrets: [...environmentSecrets(variables), ...source.secrets],
+  });
+  const host = hostname();
+  // New for each start: labels tell whose a sandbox is.
+  const workerId = `${environment.LONGSHORE_WORKER_ID ?? host}-${randomBytes(4).toString("hex")}`;
+  const { worker: settings, dispatcher } = source.current;
+  const metrics = new Metrics();
+  const agents = () => Object.values(source.current.agents);
+
+  const runDirectory = environment.LONGSHORE_RUN_DIR;
+  await mkdir(runDirectory, { recursive: true, mode: 0o711 });
+  const presence = await WorkerPresence.announce(runDirectory, workerId);
+  cleanUp.defer(() => presence.close());
+
+  const onRedisError = (error: Error) => log.warn({ err: error }, "Redis");
+  const redis = connectRedis(environment.REDIS_URL, {
+    commandTimeoutMs: REDIS_COMMAND_TIMEOUT_MS,
+    onError: onRedisError,
+  });
+  cleanUp.defer(() => redis.disconnect());
+  const queueConnection = connectRedis(environment.REDIS_URL, { onError: onRedisError });
+  cleanUp.defer(() => queueConnection.disconnect());
+  const subscriber = connectRedis(environment.REDIS_URL, { onError: onRedisError });
+  cleanUp.defer(() => subscriber.disconnect());
+
+  const store = new SessionStore({
+    backend: openBackend(environment.OBJECT_STORE_URL, {
+      ...(environment.S3_ENDPOINT === undefined ? {} : { endpoint: environment.S3_ENDPOINT }),
+      forcePathStyle: environment.S3_FORCE_PATH_STYLE,
+      region: environment.AWS_REGION,
+      onRequest: (operation, outcome, sent, received) => {
+        metrics.objectStoreRequests.inc({ operation, outcome });
+        metrics.objectStoreBytes.inc({ direction: "up" }, sent);
+        metrics.objectStoreBytes.inc({ direction: "down" }, received);
+      },
+    }),
+    longestActivationMs: longestActivationMs(source.current),
+    ...(settings.chunkCache === 0
+      ? {}
+      : {
+          cache: {
+            directory: join(runDirectory, "chunk-cache"),
+            maxBytes: settings.chunkCache,
+            onEvent: (event, bytes, error) => {
+              metrics.chunkCacheBytes.inc({ event }, bytes);
+              if (event === "failed") log.warn({ err: error }, "the chunk cache can't be written");
+            },
+          },
+        }),
+  });
+  cleanUp.defer(() => store.close());
+  await store.probe(signal);
+
+  const runtimes = new Runtimes(
+    new DockerRuntime({ address: environment.DOCKER_HOST ?? DEFAULT_ENGINE, host, runDirectory }),
+    new BwrapRuntime({ host, runDirectory }),
+  );
+  const notReady = await runtimes.check(agents());
+  if (notReady.length > 0) log.warn({ reasons: notReady }, "not every agent's sandbox can be started");
+
+  const state = new SessionState(redis, {
+    recordTtlMs: dispatcher.records.keep,
+    eventsLength: dispatcher.events.length,
+    eventsTtlMs: dispatcher.events.keep,
+  });
+  const replyWakes = openReplyWakes(queueConnection);
+  replyWakes.queue.on("error", onRedisError);
+  cleanUp.defer(() => replyWakes.close());
+  const users = new SandboxUsers({ runDirectory, workerId });
+  cleanUp.defer(() => users.close());
+
+  const opened = cleanUp.move();
+  return {
+    ...{ environment, source, log, metrics, workerId, redis, queueConnection, subscriber, onRedisError },
+    ...{ runtimes, agents },
+    parts: {
+      state,
+      store,
+      slots: new Slots(runDirectory, workerId),
+      users,
+      runtimeOf: (agent) => runtimes.of(agent),
+      replyWakes,
+      agentOf: (name, tenant) => {
+        const { agents } = source.current;
+        const agent = Object.hasOwn(agents, name) ? agents[name] : undefined;
+        return agent?.tenant === tenant ? agent : undefined;
+      },
+      metrics,
+      log,
+      clock: systemClock,
+      random: Math.random,
+      host,
+      worker: workerId,
+      leaseMs: settings.lease,
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
