@@ -154,3 +154,19 @@ export const retriedSchema = z.looseObject({
   sessionId: z.string(),
   duplicate: z.boolean(),
 });
+
+export const scheduleViewSchema = z.looseObject({
+  id: z.string(),
+  cron: z.string().optional(),
+  timeZone: z.string().optional(),
+  everySeconds: z.number().optional(),
+  nextAt: z.string().optional(),
+  message: z.looseObject({
+    agent: z.string(),
+    channel: z.string(),
+    conversation: z.string(),
+    text: z.string(),
+  }),
+});
+
+export const scheduleListSchema = z.looseObject({ schedules: z.array(scheduleViewSchema) });

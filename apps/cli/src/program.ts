@@ -5,6 +5,7 @@ import { chat } from "./chat.ts";
 import type { CommandContext, GlobalOptions } from "./command-context.ts";
 import { dropDeadLetters, listDeadLetters, retryDeadLetters } from "./dead-letters.ts";
 import { runApp, runDev } from "./run-process.ts";
+import { addSchedule, listSchedules, removeSchedule } from "./schedules.ts";
 import { send } from "./send.ts";
 import { cancelTurn } from "./session-cancel.ts";
 import { fork, putFile, rollBack, showDiff, showLog } from "./session-history.ts";
@@ -152,6 +153,28 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .option("--turn <id>", "only this turn (default: whichever it is)")
     .action((id: string, _options, command: Command) => cancelTurn(context, id, command.optsWithGlobals()));
 
+  const schedules = program.command("schedules").description("messages that are sent at set times");
+  schedules
+    .command("ls")
+    .description("list schedules, and when each is due next")
+    .action((_options, command: Command) => listSchedules(context, command.optsWithGlobals()));
+  between(schedules.command("add").argument("<id>").argument("<text>"))
+    .description("send a message at set times; one of the same id is replaced")
+    .option("--cron <fields>", "five fields, such as '0 9 * * 1-5'")
+    .option("--time-zone <name>", "of the cron, such as Europe/Berlin (default: the agent's)")
+    .option("--every <duration>", "instead of --cron: how often, such as 15m")
+    .option("--conversation <id>", "conversation", "cli")
+    .action((id: string, text: string, _options, command: Command) =>
+      addSchedule(context, id, text, command.optsWithGlobals()),
+    );
+  schedules
+    .command("rm")
+    .argument("<id>")
+    .description("remove a schedule")
+    .action((id: string, _options, command: Command) =>
+      removeSchedule(context, id, command.optsWithGlobals()),
+    );
+
   const dead = program.command("dead").description("messages that were given up on, undeliverable replies");
   dead
     .command("ls")
@@ -195,14 +218,23 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
   return program;
 }
 
-/** Options of who talks to whom. */
+/** Options of who talks to whom, and of waiting for the answer. */
 function addressed(command: Command): Command {
+  return between(command).option(
+    "--timeout <seconds>",
+    "the longest wait for an answer",
+    wholeNumber,
+    WAIT_SECONDS,
+  );
+}
+
+/** Options of who talks to whom. */
+function between(command: Command): Command {
   return command
     .option("--agent <name>", "agent", "helper")
     .option("--channel <name>", "channel", "http")
     .option("--thread <id>", "thread of the conversation")
-    .option("--sender <id>", "who sends", userName())
-    .option("--timeout <seconds>", "the longest wait for an answer", wholeNumber, WAIT_SECONDS);
+    .option("--sender <id>", "who sends", userName());
 }
 
 function ofGeneration(command: Command): Command {

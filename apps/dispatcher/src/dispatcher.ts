@@ -13,6 +13,7 @@ import {
   openTurnWakes,
   QUEUE_PREFIX,
   queueNames,
+  ScheduleBook,
   SessionState,
   serveHealth,
   systemClock,
@@ -37,6 +38,7 @@ import { QueueBoard } from "./queue-board.ts";
 import { countQueues } from "./queue-metrics.ts";
 import { checkReadiness } from "./readiness.ts";
 import { checkRedis } from "./redis-suitability.ts";
+import { Schedules } from "./schedules.ts";
 import { SessionAccess } from "./session-access.ts";
 import { Sweeper } from "./sweeper.ts";
 import { WaitingMessages } from "./waiting-messages.ts";
@@ -168,7 +170,12 @@ export async function startDispatcher({
     log,
   });
   stack.defer(() => delivery.close());
-  const consumer = new InboundConsumer({ acceptor, redis: inboundRedis, clock, log });
+  const schedules = new Schedules({
+    book: new ScheduleBook(redis),
+    ...{ inbound, configuration, clock, log },
+  });
+  stack.defer(() => schedules.close());
+  const consumer = new InboundConsumer({ acceptor, schedules, redis: inboundRedis, clock, log });
   stack.defer(() => consumer.close());
   const sweeper = new Sweeper({ configuration, state, redis, turnWakes, replyWakes, metrics, log });
   stack.defer(() => sweeper.close());
@@ -185,6 +192,7 @@ export async function startDispatcher({
     redis,
     hub: new EventHub(subscriber, log),
     waiting,
+    schedules,
     views: new MessageViews({ state, store, waiting }),
     deadLetters: new DeadLetterOffice({
       letters: new DeadLetters(redis),
@@ -210,6 +218,7 @@ export async function startDispatcher({
   await consumer.start();
   delivery.start();
   sweeper.start();
+  schedules.start();
   collector.start();
 
   // First of all when it closes: readiness says so, and requests that are held open end.

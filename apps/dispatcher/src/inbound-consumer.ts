@@ -14,6 +14,7 @@ import type { z } from "zod";
 import { type AcceptedAnswer, type Acceptor, isRefusal, type WaitingAnswer } from "./accept.ts";
 import { backoff } from "./backoff.ts";
 import { isTransient } from "./errors.ts";
+import { type Schedules, scheduledJobSchema } from "./schedules.ts";
 import { sleep } from "./sleep.ts";
 import { OVERDUE_MS, TooManyWaitingError, waitingJobSchema } from "./waiting-messages.ts";
 
@@ -30,6 +31,7 @@ const FAILED_KEPT = { age: 30 * 24 * 3_600, count: 10_000 } as const;
 
 export interface InboundConsumerOptions {
   readonly acceptor: Acceptor;
+  readonly schedules: Schedules;
   /** Of this consumer alone: it blocks. Without a command time-out. */
   readonly redis: Redis;
   readonly clock: Clock;
@@ -44,6 +46,7 @@ export interface InboundConsumerOptions {
  *   producer adds one after another keeps its order (I1). It costs nothing: the processor only accepts.
  * - **delayed** → waiting, when its time has come: a message that waits for its `notBefore` (`WaitingMessages`). What is
  *   not delayed keeps its order.
+ *   So is the next time of a schedule (`Schedules`), which is a message then; where the mailbox is full it is left out.
  * - **active** → completed, when the message is accepted, or was before; also when it has to wait for its `notBefore`,
  *   as another job then.
  *   → failed, for good, when it can never be accepted (malformed, unknown agent, too large): with the code,
@@ -100,9 +103,9 @@ export class InboundConsumer {
     await this.#queue.close();
   }
 
-  async #process(job: Job, token: string | undefined): Promise<AcceptedAnswer | WaitingAnswer> {
+  async #process(job: Job, token: string | undefined): ReturnType<Wanted["accept"]> {
     const { acceptor, clock, log } = this.#options;
-    const { accept, untilMs } = this.#read(job.data);
+    const { accept, untilMs } = this.#read(job);
     const started = clock.monotonic();
     for (let failures = 1; ; failures++) {
       try {
@@ -130,7 +133,10 @@ export class InboundConsumer {
   }
 
   /** @throws UnrecoverableError where the job is none of ours */
-  #read(data: unknown): Wanted {
+  #read(job: Job): Wanted {
+    const { data } = job;
+    if (scheduledJobSchema.safeParse(data).success)
+      return { accept: (acceptor) => this.#acceptScheduled(job, acceptor), untilMs: 0 };
     const due = waitingJobSchema.safeParse(data);
     if (due.success) {
       const { waiting } = due.data;
@@ -142,11 +148,18 @@ export class InboundConsumer {
     const { tenant, ...message } = parsed.data;
     return { accept: (acceptor) => acceptor.accept(tenant, message), untilMs: 0 };
   }
+
+  async #acceptScheduled(job: Job, acceptor: Acceptor): ReturnType<Wanted["accept"]> {
+    const due = await this.#options.schedules.due(job);
+    if (due === undefined) return undefined;
+    const { tenant } = scheduledJobSchema.parse(job.data).schedule;
+    return await acceptor.accept(tenant, { ...due.schedule.message, id: due.id, attachments: [] });
+  }
 }
 
 /** What a job asks for. */
 interface Wanted {
-  readonly accept: (acceptor: Acceptor) => Promise<AcceptedAnswer | WaitingAnswer>;
+  readonly accept: (acceptor: Acceptor) => Promise<AcceptedAnswer | WaitingAnswer | undefined>;
   /** Until when it steps aside by itself while its session's mailbox is full, in ms since the epoch. */
   readonly untilMs: number;
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { nameSchema } from "./names.ts";
 import { sessionModes } from "./session-id.ts";
+import { timeZoneSchema } from "./time-zone.ts";
 import { duration, size } from "./units.ts";
 
 export const scopes = ["send", "read", "operate"] as const;
@@ -119,6 +120,9 @@ const agentSchema = z
       .describe(
         "Failed turns: each retry waits `backoff` times two to the number of failures, at most `longest`.",
       ),
+    timeZone: timeZoneSchema
+      .default("UTC")
+      .describe("Time zone of schedules that name none, such as `Europe/Berlin`."),
     linger: duration({ min: "0s", max: "24h" })
       .prefault("60s")
       .describe("How long an activation waits for the next message after a turn."),

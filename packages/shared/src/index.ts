@@ -56,6 +56,7 @@ export {
   QUEUE_PREFIX,
   queueNames,
   type SessionKeys,
+  schedulesKey,
   sessionKeys,
   tenantSessionsKey,
   waitingMessagesKey,
@@ -108,6 +109,16 @@ export { connectRedis } from "./redis.ts";
 export { isRedisTrouble } from "./redis-trouble.ts";
 export { retentionOf, type SessionRetention } from "./retention.ts";
 export { type Destination, type Routed, routeMessage } from "./routing.ts";
+export {
+  SCHEDULE_TEXT_MAX_BYTES,
+  SCHEDULES_MAX,
+  type Schedule,
+  ScheduleBook,
+  type ScheduleTiming,
+  scheduledMessageSchema,
+  scheduleSchema,
+  TooManySchedulesError,
+} from "./schedules.ts";
 export type { SessionEvent } from "./session-event.ts";
 export {
   deriveMessageId,
@@ -175,6 +186,7 @@ export {
 export { removeTree } from "./session-tree-remove.ts";
 export { shutdownSignal } from "./shutdown.ts";
 export { BadCursorError, readSetPage, type SetMember, type SetPage } from "./sorted-set-page.ts";
+export { timeZoneSchema } from "./time-zone.ts";
 export { LAST_PRIORITY, TurnOrder, type TurnTag } from "./turn-order.ts";
 export { openTurnWakes, type TurnWake, TurnWakes } from "./turn-wakes.ts";
 export { duration, size } from "./units.ts";

@@ -103,6 +103,11 @@ export function waitingMessagesKey(tenant: string): string {
   return `longshore:{tenant:${tenant}}:waiting`;
 }
 
+/** Hash of the ids of a tenant's schedules to what they are (JSON of a `Schedule`). */
+export function schedulesKey(tenant: string): string {
+  return `longshore:{tenant:${tenant}}:schedules`;
+}
+
 /** Where a worker listens for hints that a session it holds has a new message (payload: the session's id). */
 export function workerChannel(workerId: string): string {
   return `longshore:worker:${workerId}`;

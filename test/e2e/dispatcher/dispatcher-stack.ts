@@ -69,7 +69,10 @@ export class DispatcherStack implements AsyncDisposable {
       },
       operators: [{ id: "operator", hash: hash(keys.operator) }],
       agents: {
-        helper: agent("acme", { message: "1KiB", attachments: 2, attachmentBytes: "64KiB", disk: "1MiB" }),
+        helper: {
+          ...agent("acme", { message: "1KiB", attachments: 2, attachmentBytes: "64KiB", disk: "1MiB" }),
+          timeZone: "Asia/Tokyo",
+        },
         stranger: agent("other", {}),
       },
       routes: ["http", ...Object.keys(channels)].flatMap((channel) =>

@@ -10,6 +10,7 @@ import type { FastifyError } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { OperationFailedError } from "../errors.ts";
+import { InvalidScheduleError } from "../schedules.ts";
 import { ApiError } from "./api-error.ts";
 
 export const PROBLEM_TYPE = "application/problem+json";
@@ -50,6 +51,9 @@ const STATUS: Readonly<Record<string, number>> = {
   GENERATION_NOT_FOUND: 404,
   QUOTA_EXCEEDED: 413,
   SESSION_EXISTS: 409,
+  INVALID_SCHEDULE: 400,
+  SCHEDULE_NOT_FOUND: 404,
+  TOO_MANY_SCHEDULES: 409,
   DEAD_LETTER_NOT_FOUND: 404,
   DEAD_LETTER_GONE: 410,
   TURN_NOT_RUNNING: 409,
@@ -127,7 +131,10 @@ function problemOfLongshore(error: LongshoreError): Problem {
   const status = STATUS[error.code];
   if (status !== undefined) {
     return problem(status, error.code, error.message, {
-      errors: error instanceof InvalidMessageError ? error.problems : undefined,
+      errors:
+        error instanceof InvalidMessageError || error instanceof InvalidScheduleError
+          ? error.problems
+          : undefined,
       retryAfterSeconds: error.retryable ? MAILBOX_RETRY_SECONDS : undefined,
     });
   }

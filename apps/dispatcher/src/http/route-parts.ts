@@ -9,6 +9,7 @@ import type { Acceptor } from "../accept.ts";
 import type { DeadLetterOffice } from "../dead-letter-office.ts";
 import type { EventHub } from "../event-hub.ts";
 import type { MessageViews } from "../message-view.ts";
+import type { Schedules } from "../schedules.ts";
 import type { SessionAccess } from "../session-access.ts";
 import type { WaitingMessages } from "../waiting-messages.ts";
 import { ApiError } from "./api-error.ts";
@@ -29,6 +30,7 @@ export interface RouteParts {
   readonly hub: EventHub;
   readonly views: MessageViews;
   readonly waiting: WaitingMessages;
+  readonly schedules: Schedules;
   readonly deadLetters: DeadLetterOffice;
   readonly access: SessionAccess;
   readonly links: ArtifactLinks;

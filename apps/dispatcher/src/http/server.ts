@@ -23,6 +23,7 @@ import { healthRoutes } from "./routes/health.ts";
 import { historyRoutes } from "./routes/history.ts";
 import { MESSAGES_PATH, messageRoutes } from "./routes/messages.ts";
 import { pushRoutes } from "./routes/push.ts";
+import { scheduleRoutes } from "./routes/schedules.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
 import { uploadRoutes } from "./routes/uploads.ts";
 
@@ -108,6 +109,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   healthRoutes(app, options);
   messageRoutes(app, options);
   deadLetterRoutes(app, options);
+  scheduleRoutes(app, options);
   artifactRoutes(app, options);
   sessionRoutes(app, options);
   fileRoutes(app, options);
