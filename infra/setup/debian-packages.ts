@@ -14,6 +14,7 @@ interface Requirement {
 /** What set-up runs, with the Debian packages that bring it and the way to do without them. */
 const requirements = {
   "redis-server": { packages: ["redis-server"], otherwise: "name a Redis by REDIS_URL" },
+  "redis-cli": { packages: ["redis-tools"], otherwise: "install Redis" },
   radosgw: {
     packages: ["radosgw", "ceph-mon", "ceph-osd", "ceph-base", "ceph-common"],
     otherwise: "name an S3 server by S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",

@@ -25,40 +25,55 @@ export interface PrivateServiceOptions {
  * evicting. It keeps its data over a restart.
  */
 export async function startRedis(options: PrivateServiceOptions): Promise<Redis> {
+  return await onFreePorts(1, (port = 0) => startRedisServer({ ...options, port }));
+}
+
+export interface RedisServerOptions extends PrivateServiceOptions {
+  readonly port: number;
+  /** More arguments of `redis-server`, after the ones that all have. @default none */
+  readonly settings?: readonly string[];
+}
+
+/** The same on a port that is given, with more settings. */
+export async function startRedisServer({
+  port,
+  directory,
+  settings = [],
+  signal,
+}: RedisServerOptions): Promise<Redis> {
   const program = requireProgram("redis-server");
-  await mkdir(options.directory, { recursive: true, mode: 0o700 });
-  return await onFreePorts(1, async (port = 0) => {
-    const redis = await ServiceProcess.start(() =>
-      launch({
-        name: "redis-server",
-        command: [
-          program,
-          ...["--bind", "127.0.0.1", "--port", String(port), "--dir", options.directory],
-          ...["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""],
-          ...["--maxmemory-policy", "noeviction", "--daemonize", "no"],
-        ],
-        logFile: join(options.directory, "redis.log"),
-        answers: () => answersPing(port),
-        startTimeoutMs: 20_000,
-        signal: options.signal,
-      }),
-    );
-    return {
-      url: `redis://127.0.0.1:${port}`,
-      get pid() {
-        return redis.pid;
-      },
-      stop: () => redis.stop(),
-      kill: () => redis.kill(),
-      restart: () => redis.restart(),
-      signal: (name) => redis.signal(name),
-      [Symbol.asyncDispose]: () => redis.stop(),
-    };
-  });
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const redis = await ServiceProcess.start(() =>
+    launch({
+      name: "redis-server",
+      command: [
+        program,
+        ...["--bind", "127.0.0.1", "--port", String(port), "--dir", directory],
+        ...["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""],
+        ...["--maxmemory-policy", "noeviction", "--daemonize", "no"],
+        ...settings,
+      ],
+      logFile: join(directory, "redis.log"),
+      answers: () => answersPing(port),
+      startTimeoutMs: 20_000,
+      signal,
+    }),
+  );
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    get pid() {
+      return redis.pid;
+    },
+    stop: () => redis.stop(),
+    kill: () => redis.kill(),
+    restart: () => redis.restart(),
+    signal: (name) => redis.signal(name),
+    [Symbol.asyncDispose]: () => redis.stop(),
+  };
 }
 
 /** Whether it serves commands: while it loads its file it answers with an error. */
-async function answersPing(port: number): Promise<boolean> {
+export async function answersPing(port: number): Promise<boolean> {
   const socket = connect(port, "127.0.0.1");
   try {
     socket.setTimeout(1_000, () => socket.destroy(new Error("no answer within a second")));

@@ -15,6 +15,7 @@ import {
   type Metrics,
   NoRouteError,
   type Operation,
+  type RedisClient,
   routeMessage,
   type SessionState,
   type StoredAttachment,
@@ -24,7 +25,6 @@ import {
   UnknownChannelError,
   UnknownTenantError,
 } from "@longshore/shared";
-import type { Redis } from "ioredis";
 import { nameAttachments } from "./attachment-names.ts";
 import { StoreTimeoutError } from "./errors.ts";
 import type { SessionOrigin } from "./session-origin.ts";
@@ -59,7 +59,7 @@ export interface AcceptorOptions {
   readonly store: SessionStore;
   readonly waiting: WaitingMessages;
   readonly turnWakes: TurnWakes;
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly clock: Clock;

@@ -6,9 +6,9 @@ import {
   fleetKeys,
   type Logger,
   type Metrics,
+  type RedisClient,
   retentionOf,
 } from "@longshore/shared";
-import type { Redis } from "ioredis";
 import { sleep } from "./sleep.ts";
 
 /** How long a collecting dispatcher may be silent before another one begins, in ms. */
@@ -19,7 +19,7 @@ const LOOK_MS = 60_000;
 export interface CollectorOptions {
   readonly configuration: () => Configuration;
   readonly store: SessionStore;
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   readonly metrics: Metrics;
   readonly log: Logger;
 }

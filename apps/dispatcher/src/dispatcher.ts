@@ -3,6 +3,7 @@ import { openBackend, SessionStore } from "@longshore/session-store";
 import {
   type Clock,
   type Configuration,
+  type ConnectRedisOptions,
   connectRedis,
   DeadLetters,
   type Environment,
@@ -98,10 +99,7 @@ export async function startDispatcher({
   });
   stack.defer(() => store.close());
 
-  const connect = (
-    role: string,
-    options: { readonly commandTimeoutMs?: number; readonly offlineQueue?: boolean },
-  ) => {
+  const connect = (role: string, options: Omit<ConnectRedisOptions, "onError">) => {
     const redis = connectRedis(environment.REDIS_URL, {
       ...options,
       onError: (error) => log.warn({ err: error, role }, "redis connection"),
@@ -111,7 +109,7 @@ export async function startDispatcher({
   };
   // Whoever asks over HTTP is refused while Redis is away; commands that pile up help nobody.
   const redis = connect("commands", { commandTimeoutMs: COMMAND_TIMEOUT_MS, offlineQueue: false });
-  const subscriber = connect("events", {});
+  const subscriber = connect("events", { listens: true });
   const inboundRedis = connect("inbound", {});
   const repliesRedis = connect("replies", {});
 

@@ -1,17 +1,16 @@
-import { eventsChannel, type Logger } from "@longshore/shared";
-import type { Redis } from "ioredis";
+import { eventsChannel, type Logger, type RedisClient } from "@longshore/shared";
 
 /**
  * Tells followers that the events of a session grew. A hint: what is published while the connection is away
  * is missed, so a follower looks by itself from time to time.
  */
 export class EventHub {
-  readonly #subscriber: Redis;
+  readonly #subscriber: RedisClient;
   readonly #log: Logger;
   readonly #listeners = new Map<string, Set<() => void>>();
 
   /** The connection is the hub's alone: a subscriber can do nothing else. */
-  constructor(subscriber: Redis, log: Logger) {
+  constructor(subscriber: RedisClient, log: Logger) {
     this.#subscriber = subscriber;
     this.#log = log;
     subscriber.on("message", (channel: string) => {

@@ -6,11 +6,11 @@ import {
   type Configuration,
   commitNoteSchema,
   LongshoreError,
+  type RedisClient,
   routeMessage,
   type SessionState,
   tenantSessionsKey,
 } from "@longshore/shared";
-import type { Redis } from "ioredis";
 import type { SessionOrigin } from "./session-origin.ts";
 
 /** Below every lease's: whatever an activation of the new session commits is above it. */
@@ -20,7 +20,7 @@ export interface ForkParts {
   readonly configuration: () => Configuration;
   readonly state: SessionState;
   readonly store: SessionStore;
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   readonly clock: Clock;
 }
 

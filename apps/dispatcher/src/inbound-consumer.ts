@@ -7,9 +7,9 @@ import {
   MailboxFullError,
   QUEUE_PREFIX,
   queueNames,
+  type RedisClient,
 } from "@longshore/shared";
 import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
-import type { Redis } from "ioredis";
 import type { z } from "zod";
 import { type AcceptedAnswer, type Acceptor, isRefusal, type WaitingAnswer } from "./accept.ts";
 import { backoff } from "./backoff.ts";
@@ -33,7 +33,7 @@ export interface InboundConsumerOptions {
   readonly acceptor: Acceptor;
   readonly schedules: Schedules;
   /** Of this consumer alone: it blocks. Without a command time-out. */
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   readonly clock: Clock;
   readonly log: Logger;
 }

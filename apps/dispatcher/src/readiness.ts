@@ -1,5 +1,4 @@
-import { LongshoreError, type NotReady } from "@longshore/shared";
-import type { Redis } from "ioredis";
+import { LongshoreError, type NotReady, type RedisClient } from "@longshore/shared";
 import { checkRedis } from "./redis-suitability.ts";
 
 const TIMEOUT_MS = 2_000;
@@ -8,7 +7,7 @@ const TIMEOUT_MS = 2_000;
  * Why the dispatcher can't accept messages now. The object store was probed at the start and is not asked
  * again: messages without attachments don't need it.
  */
-export async function checkReadiness(redis: Redis, closing: AbortSignal): Promise<readonly NotReady[]> {
+export async function checkReadiness(redis: RedisClient, closing: AbortSignal): Promise<readonly NotReady[]> {
   if (closing.aborted) return ["the dispatcher is shutting down"];
   const silence = new Promise<NotReady>((resolve) => {
     setTimeout(resolve, TIMEOUT_MS, `Redis did not answer within ${TIMEOUT_MS} ms`).unref();

@@ -1,17 +1,20 @@
-import type { Redis } from "ioredis";
+import { type RedisClient, type RedisFacts, readRedisFacts } from "@longshore/shared";
 import { UnsuitableRedisError } from "./errors.ts";
 
 /**
  * Checks that Redis keeps what it is given: under any other eviction policy than `noeviction` it drops accepted
- * messages when it is full, instead of refusing new ones. Throws `UnsuitableRedisError`, and Redis' own errors.
+ * messages when it is full, instead of refusing new ones. Gives what each primary says of itself; throws
+ * `UnsuitableRedisError`, and Redis' own errors.
  */
-export async function checkRedis(redis: Redis): Promise<void> {
-  const memory = await redis.info("memory");
-  const policy = /^maxmemory_policy:(\S+)/m.exec(memory)?.[1];
-  if (policy === "noeviction") return;
-  throw new UnsuitableRedisError(
-    policy === undefined
-      ? "Redis does not say its eviction policy (INFO memory); it has to be noeviction"
-      : `Redis' eviction policy is ${policy}: it would drop accepted messages. Set maxmemory-policy noeviction`,
-  );
+export async function checkRedis(redis: RedisClient): Promise<RedisFacts[]> {
+  const facts = await readRedisFacts(redis);
+  for (const { evictionPolicy } of facts) {
+    if (evictionPolicy === "noeviction") continue;
+    throw new UnsuitableRedisError(
+      evictionPolicy === undefined
+        ? "Redis does not say its eviction policy (INFO memory); it has to be noeviction"
+        : `Redis' eviction policy is ${evictionPolicy}: it would drop accepted messages. Set maxmemory-policy noeviction`,
+    );
+  }
+  return facts;
 }

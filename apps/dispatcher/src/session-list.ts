@@ -1,6 +1,11 @@
 import type { SessionStore } from "@longshore/session-store";
-import { commitNoteSchema, readSetPage, type SessionState, tenantSessionsKey } from "@longshore/shared";
-import type { Redis } from "ioredis";
+import {
+  commitNoteSchema,
+  type RedisClient,
+  readSetPage,
+  type SessionState,
+  tenantSessionsKey,
+} from "@longshore/shared";
 import { z } from "zod";
 
 export const sessionSummarySchema = z.object({
@@ -28,7 +33,7 @@ export interface SessionPage {
 
 /** A page of a tenant's sessions, latest activity first. @throws BadCursorError */
 export async function listSessions(
-  redis: Redis,
+  redis: RedisClient,
   tenant: string,
   options: { readonly limit: number; readonly cursor: string | undefined },
 ): Promise<SessionPage> {

@@ -5,13 +5,13 @@ import {
   type Metrics,
   type PublishedReply,
   pendingShards,
+  type RedisClient,
   type ReplyWake,
   type SessionState,
   type SessionSummary,
   type TurnWakes,
   type WakeQueue,
 } from "@longshore/shared";
-import type { Redis } from "ioredis";
 import { conversationOf, sameConversation } from "./delivery/conversation-key.ts";
 import { sleep } from "./sleep.ts";
 
@@ -25,7 +25,7 @@ const FORGET_AFTER_MS = 2 * ACCEPT_WINDOW_MS;
 export interface SweeperOptions {
   readonly configuration: () => Configuration;
   readonly state: SessionState;
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   readonly turnWakes: TurnWakes;
   readonly replyWakes: WakeQueue<ReplyWake>;
   readonly metrics: Metrics;
@@ -123,7 +123,7 @@ export class Sweeper {
     if (findings.wakesLost > 0) log.warn({ wakes: findings.wakesLost }, "lost wakes brought back");
   }
 
-  async #redisNow(redis: Redis): Promise<number> {
+  async #redisNow(redis: RedisClient): Promise<number> {
     const [seconds, microseconds] = await redis.time();
     return Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000);
   }

@@ -2,10 +2,10 @@ import {
   type AcceptedMessage,
   acceptedMessageSchema,
   LongshoreError,
+  type RedisClient,
   waitingMessagesKey,
 } from "@longshore/shared";
 import type { Job, Queue } from "bullmq";
-import type { Redis } from "ioredis";
 import { z } from "zod";
 
 /** The furthest that a message's `notBefore` may be ahead, in ms: as long as attachments are kept for certain. */
@@ -38,7 +38,7 @@ export interface WaitingMessage {
 
 export interface WaitingMessagesOptions {
   readonly inbound: Queue;
-  readonly redis: Redis;
+  readonly redis: RedisClient;
 }
 
 /**
@@ -53,7 +53,7 @@ export interface WaitingMessagesOptions {
  */
 export class WaitingMessages {
   readonly #inbound: Queue;
-  readonly #redis: Redis;
+  readonly #redis: RedisClient;
 
   constructor({ inbound, redis }: WaitingMessagesOptions) {
     this.#inbound = inbound;

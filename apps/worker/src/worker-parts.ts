@@ -15,11 +15,11 @@ import {
   longestActivationMs,
   Metrics,
   openReplyWakes,
+  type RedisClient,
   readEnvironment,
   SessionState,
   systemClock,
 } from "@longshore/shared";
-import type { Redis } from "ioredis";
 import type { ActivationParts } from "./activation.ts";
 import { Runtimes } from "./runtimes.ts";
 
@@ -36,11 +36,11 @@ export interface WorkerParts extends AsyncDisposable {
   readonly metrics: Metrics;
   /** Of this start of the process. */
   readonly workerId: string;
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   /** Without a command time-out, for BullMQ. */
-  readonly queueConnection: Redis;
+  readonly queueConnection: RedisClient;
   /** For channels that it subscribes to. */
-  readonly subscriber: Redis;
+  readonly subscriber: RedisClient;
   readonly onRedisError: (error: Error) => void;
   readonly runtimes: Runtimes;
   readonly agents: () => AgentDefinition[];
@@ -90,7 +90,7 @@ export async function openWorkerParts(
   cleanUp.defer(() => redis.disconnect());
   const queueConnection = connectRedis(environment.REDIS_URL, { onError: onRedisError });
   cleanUp.defer(() => queueConnection.disconnect());
-  const subscriber = connectRedis(environment.REDIS_URL, { onError: onRedisError });
+  const subscriber = connectRedis(environment.REDIS_URL, { listens: true, onError: onRedisError });
   cleanUp.defer(() => subscriber.disconnect());
 
   const store = new SessionStore({

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { InvalidConfigurationError } from "./configuration.ts";
 import { describeIssues } from "./configuration-problems.ts";
+import { parseRedisUrl, REDIS_URL_FORMS, redisSecrets } from "./redis-address.ts";
 
 /** A number in decimal digits: an empty variable is no zero. */
 function wholeNumber(min: number, max: number) {
@@ -23,7 +24,7 @@ const environmentSchema = z.object({
   LONGSHORE_CONFIG: z.string().min(1).default("longshore.yaml"),
   REDIS_URL: z
     .string()
-    .regex(/^rediss?:\/\//, { error: "redis://[[user]:password@]host[:port][/database], or rediss://" })
+    .refine((url) => parseRedisUrl(url) !== undefined, { error: REDIS_URL_FORMS })
     .default("redis://127.0.0.1:6379"),
   OBJECT_STORE_URL: z
     .string({ error: "s3://bucket/prefix or file:///path" })
@@ -73,10 +74,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
 
 /** The values of the environment that no log line may contain. */
 export function environmentSecrets(variables: NodeJS.ProcessEnv): string[] {
-  const passwords = [variables.REDIS_URL].flatMap((url) => {
-    const password = url && URL.canParse(url) ? new URL(url).password : "";
-    return password ? [password, decodeURIComponent(password)] : [];
-  });
+  const passwords = variables.REDIS_URL === undefined ? [] : redisSecrets(variables.REDIS_URL);
   const keys = [variables.AWS_SECRET_ACCESS_KEY, variables.AWS_SESSION_TOKEN].filter(
     (value) => value !== undefined,
   );

@@ -105,7 +105,9 @@ export {
   type UploadOperation,
   uploadSchema,
 } from "./operation.ts";
-export { connectRedis } from "./redis.ts";
+export { type ConnectRedisOptions, connectRedis, type RedisClient } from "./redis.ts";
+export { parseRedisUrl, REDIS_URL_FORMS, redisHosts } from "./redis-address.ts";
+export { type RedisFacts, readRedisFacts } from "./redis-facts.ts";
 export { isRedisTrouble } from "./redis-trouble.ts";
 export { retentionOf, type SessionRetention } from "./retention.ts";
 export { type Destination, type Routed, routeMessage } from "./routing.ts";

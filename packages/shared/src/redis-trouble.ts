@@ -1,6 +1,6 @@
 /** Errors of a Redis that is away, starting, failing over or out of memory, as ioredis words them. */
 const CLIENT_TROUBLE =
-  /^(?:Connection is closed|Command timed out|Stream isn't writeable|Socket timeout|Reached the max retries|None of startup nodes|Failed to refresh slots)/;
+  /^(?:Connection is closed|Command timed out|Stream isn't writeable|Socket timeout|Reached the max retries|None of startup nodes|Failed to refresh slots|Too many Cluster redirections|Cluster isn't ready|All sentinels are unreachable)/;
 const SERVER_TROUBLE =
   /^(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|OOM|MISCONF|NOREPLICAS|UNBLOCKED)\b/;
 const SOCKET_TROUBLE = new Set([

@@ -27,7 +27,7 @@ export async function openRedisFixture(): Promise<RedisFixture> {
   const directory = await mkdtemp(join(tmpdir(), "longshore-shared-"));
   const server = await startRedis({ directory });
   // Errors of a connection that is cut on purpose are no findings.
-  const client = connectRedis(server.url, { onError: () => undefined });
+  const client = connectRedis(server.url, { onError: () => undefined }) as RedisClient;
   return {
     server,
     client,

@@ -11,12 +11,12 @@ import {
   endMessage,
   openReplyWakes,
   type PublishedReply,
+  type RedisClient,
   type Reply,
   type ReplyWake,
   SessionState,
   type WakeQueue,
 } from "@longshore/shared";
-import type { Redis } from "ioredis";
 
 const LEASE_MS = 60_000;
 
@@ -40,7 +40,7 @@ export interface Turn {
  * session store, without an agent.
  */
 export class HandWorker {
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   readonly state: SessionState;
   readonly store: SessionStore;
   readonly #replyWakes: WakeQueue<ReplyWake>;

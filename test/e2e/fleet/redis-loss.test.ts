@@ -1,14 +1,12 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { Api, ApiMessage } from "../../support/api.ts";
 import { Fleet } from "../../support/fleet.ts";
+import { insist } from "../../support/insist.ts";
 
 const COUNT = "$ n=$(($(cat counter 2>/dev/null || echo 0) + 1)); echo $n > counter; echo turn $n";
 /** More than an activation adopts generation by generation: the first is known by the newest commit alone. */
 const TURNS = 25;
-/** What a client waits before it sends again, in ms. */
-const AGAIN_MS = 100;
 
 interface Generation {
   readonly generation: number;
@@ -23,18 +21,6 @@ beforeEach(async () => {
   [{ api }] = await Promise.all([fleet.startDispatcher(), fleet.startWorker(), fleet.startWorker()]);
 });
 afterEach(() => fleet[Symbol.asyncDispose]());
-
-/** As a client should: the same id again until it is accepted, or ended. */
-async function insist<T>(call: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await call();
-    } catch (error) {
-      if (!/: 5\d\d |fetch failed/.test(String(error))) throw error;
-      await delay(AGAIN_MS);
-    }
-  }
-}
 
 /** Every generation once, without a gap, and every message ended by one of them. */
 async function expectWholeLog(sessionId: string, messages: readonly ApiMessage[]): Promise<void> {

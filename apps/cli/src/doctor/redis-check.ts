@@ -1,5 +1,4 @@
-import { connectRedis } from "@longshore/shared";
-import type { Redis } from "ioredis";
+import { connectRedis, type RedisClient, redisHosts } from "@longshore/shared";
 import { type Finding, failed, messageOf, ok, warning } from "./check.ts";
 
 /** The first with what the scripts use of streams. */
@@ -22,7 +21,7 @@ export async function checkRedis(url: string): Promise<Finding[]> {
     return [
       failed(
         "redis",
-        `${hostOf(url)} does not answer: ${trouble || messageOf(error)}`,
+        `${redisHosts(url)} does not answer: ${trouble || messageOf(error)}`,
         "start Redis, or name another by REDIS_URL",
       ),
     ];
@@ -42,7 +41,7 @@ function checkVersion(info: Info): Finding {
 }
 
 /** What an accepted message survives, as far as this server says. */
-async function checkDurability(redis: Redis, info: Info): Promise<Finding> {
+async function checkDurability(redis: RedisClient, info: Info): Promise<Finding> {
   const check = "redis durability";
   const replicas = Number(info.get("connected_slaves") ?? 0);
   const copies =
@@ -77,7 +76,7 @@ async function checkDurability(redis: Redis, info: Info): Promise<Finding> {
 }
 
 /** Undefined where the server forbids to ask, as managed ones do. */
-async function flushPolicy(redis: Redis): Promise<string | undefined> {
+async function flushPolicy(redis: RedisClient): Promise<string | undefined> {
   try {
     const answer = (await redis.config("GET", "appendfsync")) as string[];
     return answer[1];
@@ -92,7 +91,7 @@ function checkEviction(info: Info): Finding {
     ? ok("redis eviction", "noeviction")
     : failed(
         "redis eviction",
-        `maxmemory-policy is ${policy}: Redis may throw accepted messages away`,
+        `maxmemory-policy is ${policy}: RedisClient may throw accepted messages away`,
         "set `maxmemory-policy noeviction`",
       );
 }
@@ -104,9 +103,4 @@ function parseInfo(text: string): Info {
       .filter((line) => line.includes(":"))
       .map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1)]),
   );
-}
-
-/** An address without user and password. */
-function hostOf(url: string): string {
-  return URL.canParse(url) ? new URL(url).host : "REDIS_URL";
 }

@@ -6,11 +6,11 @@ import {
   type PublishedReply,
   QUEUE_PREFIX,
   queueNames,
+  type RedisClient,
   type ReplyWake,
   type SessionState,
 } from "@longshore/shared";
 import { DelayedError, type Job, Worker } from "bullmq";
-import type { Redis } from "ioredis";
 import { z } from "zod";
 import { backoff } from "../backoff.ts";
 import { isTransient } from "../errors.ts";
@@ -52,7 +52,7 @@ export interface DeliveryOptions {
   readonly state: SessionState;
   readonly channel: (name: string) => Channel;
   /** Of this worker alone: it blocks. Without a command time-out. */
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   readonly metrics: Metrics;
   readonly clock: Clock;
   readonly log: Logger;

@@ -1,7 +1,6 @@
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import type { Clock } from "@longshore/shared";
+import type { Clock, RedisClient } from "@longshore/shared";
 import { fleetKeys } from "@longshore/shared";
-import type { Redis } from "ioredis";
 import { z } from "zod";
 import { ApiError } from "./api-error.ts";
 
@@ -33,10 +32,10 @@ export interface LinkedArtifact {
  * key that all dispatchers find in Redis. Whoever takes the key out of Redis ends all links that were made with it.
  */
 export class ArtifactLinks {
-  readonly #redis: Redis;
+  readonly #redis: RedisClient;
   readonly #clock: Clock;
 
-  constructor(redis: Redis, clock: Clock) {
+  constructor(redis: RedisClient, clock: Clock) {
     this.#redis = redis;
     this.#clock = clock;
   }

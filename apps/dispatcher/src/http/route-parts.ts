@@ -1,10 +1,17 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
 import type { SessionStore } from "@longshore/session-store";
-import type { Clock, Configuration, Logger, NotReady, SessionState, TurnWakes } from "@longshore/shared";
+import type {
+  Clock,
+  Configuration,
+  Logger,
+  NotReady,
+  RedisClient,
+  SessionState,
+  TurnWakes,
+} from "@longshore/shared";
 import type { FastifyInstance, FastifyReply, FastifyRequest, RawServerDefault } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
-import type { Redis } from "ioredis";
 import type { Acceptor } from "../accept.ts";
 import type { DeadLetterOffice } from "../dead-letter-office.ts";
 import type { EventHub } from "../event-hub.ts";
@@ -26,7 +33,7 @@ export interface RouteParts {
   readonly state: SessionState;
   readonly turnWakes: TurnWakes;
   readonly store: SessionStore;
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   readonly hub: EventHub;
   readonly views: MessageViews;
   readonly waiting: WaitingMessages;
