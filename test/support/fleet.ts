@@ -30,6 +30,8 @@ export interface FleetOptions {
   readonly agents?: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   /** Merged over the worker's settings. */
   readonly worker?: Readonly<Record<string, unknown>>;
+  /** Merged over the tenant's limits. */
+  readonly limits?: Readonly<Record<string, unknown>>;
   /** Channels besides `http`, with a route each. */
   readonly channels?: Readonly<Record<string, unknown>>;
 }
@@ -89,12 +91,15 @@ export class Fleet implements AsyncDisposable {
    * @param change merged over the definitions of all agents
    */
   async configure(change: Readonly<Record<string, unknown>> = {}): Promise<void> {
-    const { agents = {}, worker = {}, channels = {} } = this.#options;
+    const { agents = {}, worker = {}, channels = {}, limits = {} } = this.#options;
     const agent = { ...this.#options.agent, ...change };
     const hash = (key: string) => `sha256:${createHash("sha256").update(key).digest("hex")}`;
     const configuration = {
       tenants: {
-        acme: { keys: [{ id: "test", hash: hash(this.key), scopes: ["send", "read", "operate"] }] },
+        acme: {
+          keys: [{ id: "test", hash: hash(this.key), scopes: ["send", "read", "operate"] }],
+          limits: { messagesPerMinute: 1_000_000, ...limits },
+        },
       },
       operators: [{ id: "operator", hash: hash(this.operatorKey) }],
       agents: {

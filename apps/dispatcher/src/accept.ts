@@ -10,11 +10,13 @@ import {
   type Logger,
   MailboxFullError,
   type Message,
+  type MessageRate,
   type MessageState,
   MessageTooLargeError,
   type Metrics,
   NoRouteError,
   type Operation,
+  RateLimitedError,
   type RedisClient,
   routeMessage,
   type SessionState,
@@ -59,6 +61,7 @@ export interface AcceptorOptions {
   readonly store: SessionStore;
   readonly waiting: WaitingMessages;
   readonly turnWakes: TurnWakes;
+  readonly rate: MessageRate;
   readonly redis: RedisClient;
   readonly metrics: Metrics;
   readonly log: Logger;
@@ -91,7 +94,8 @@ export class Acceptor {
 
   /**
    * Accepts a message, or lets it wait for its `notBefore`. Throws the errors of `routeMessage`, `InvalidMessageError`,
-   * `MessageTooLargeError`, `MailboxFullError`, `TooManyWaitingError`, `StoreTimeoutError`, the store's, and Redis' own. After a retryable one the message may be accepted or
+   * `MessageTooLargeError`, `MailboxFullError`, `TooManyWaitingError`, `RateLimitedError`,
+   * `StoreTimeoutError`, the store's, and Redis' own. After a retryable one the message may be accepted or
    * not: sent again with the same id, it is one message all the same.
    */
   async accept(tenant: string, message: Message): Promise<AcceptedAnswer | WaitingAnswer> {
@@ -184,20 +188,21 @@ export class Acceptor {
     const waits = dueMs > clock.now();
     const known = waits ? await this.#findWaiting(sessionId, messageId, dueMs) : undefined;
     if (known !== undefined) return known;
-    const attachments = await this.#store({ tenant, sessionId }, contents);
-
-    const { id: _senderId, attachments: _content, ...rest } = message;
-    const accepted: AcceptedMessage = {
-      ...rest,
-      id: messageId,
-      tenant,
-      sessionId,
-      attachments,
-      acceptedAt: new Date(clock.now()).toISOString(),
-    };
-    if (!waits) return await this.#append(accepted);
-    await this.#options.waiting.add(accepted, dueMs, clock.now());
-    return { messageId, sessionId, seq: null, duplicate: false, state: "waiting" };
+    return await this.#withinRate(tenant, messageId, async () => {
+      const attachments = await this.#store({ tenant, sessionId }, contents);
+      const { id: _senderId, attachments: _content, ...rest } = message;
+      const accepted: AcceptedMessage = {
+        ...rest,
+        id: messageId,
+        tenant,
+        sessionId,
+        attachments,
+        acceptedAt: new Date(clock.now()).toISOString(),
+      };
+      if (!waits) return await this.#append(accepted);
+      await this.#options.waiting.add(accepted, dueMs, clock.now());
+      return { messageId, sessionId, seq: null, duplicate: false, state: "waiting" };
+    });
   }
 
   /** What is answered for a message that has to wait and was sent before. */
@@ -215,6 +220,36 @@ export class Acceptor {
     const before = await waiting.find(messageId);
     if (before === undefined || before.error !== undefined) return undefined;
     return { messageId, sessionId, seq: null, duplicate: true, state: "waiting" };
+  }
+
+  /** Counts a message before it is accepted: one that is not, or that was before, is not counted in the end. */
+  async #withinRate(
+    tenant: string,
+    messageId: string,
+    accept: () => Promise<AcceptedAnswer | WaitingAnswer>,
+  ): Promise<AcceptedAnswer | WaitingAnswer> {
+    const { configuration, rate, state, log } = this.#options;
+    const limit = configuration().tenants[tenant]?.limits.messagesPerMinute ?? 0;
+    const giveBack = () =>
+      rate
+        .giveBack(tenant, limit)
+        .catch((error: unknown) => log.warn({ err: error, tenant }, "a message is counted that was none"));
+    try {
+      await rate.count(tenant, limit);
+    } catch (error) {
+      // Sent again, it gets the answer of the first time.
+      if (!(error instanceof RateLimitedError) || (await state.readMessage(messageId)) === undefined)
+        throw error;
+      return await accept();
+    }
+    let isNew = false;
+    try {
+      const answer = await accept();
+      isNew = !answer.duplicate;
+      return answer;
+    } finally {
+      if (!isNew) await giveBack();
+    }
   }
 
   /** Steps 3 to 5. */
@@ -292,7 +327,11 @@ export function isRefusal(error: unknown): boolean {
 
 /** Whether there was no room for a message. */
 function isFull(error: unknown): boolean {
-  return error instanceof MailboxFullError || error instanceof TooManyWaitingError;
+  return (
+    error instanceof MailboxFullError ||
+    error instanceof RateLimitedError ||
+    error instanceof TooManyWaitingError
+  );
 }
 
 /** @throws StoreTimeoutError where the object store takes too long */

@@ -9,6 +9,7 @@ import {
   type Environment,
   type Logger,
   longestActivationMs,
+  MessageRate,
   Metrics,
   openReplyWakes,
   openTurnWakes,
@@ -133,6 +134,7 @@ export async function startDispatcher({
   }
   countQueues(metrics.registry, queues);
 
+  const rate = new MessageRate(redis);
   const waiting = new WaitingMessages({ inbound, redis });
   const acceptor = new Acceptor({
     configuration,
@@ -140,6 +142,7 @@ export async function startDispatcher({
     store,
     waiting,
     turnWakes,
+    rate,
     redis,
     metrics,
     log,
@@ -173,7 +176,15 @@ export async function startDispatcher({
     ...{ inbound, configuration, clock, log },
   });
   stack.defer(() => schedules.close());
-  const consumer = new InboundConsumer({ acceptor, schedules, redis: inboundRedis, clock, log });
+  const consumer = new InboundConsumer({
+    acceptor,
+    schedules,
+    rate,
+    configuration,
+    redis: inboundRedis,
+    clock,
+    log,
+  });
   stack.defer(() => consumer.close());
   const sweeper = new Sweeper({ configuration, state, redis, turnWakes, replyWakes, metrics, log });
   stack.defer(() => sweeper.close());

@@ -1,19 +1,23 @@
 import {
   type Clock,
+  type Configuration,
   InvalidMessageError,
   inboundJobSchema,
   type Logger,
   LongshoreError,
   MailboxFullError,
+  type MessageRate,
   QUEUE_PREFIX,
   queueNames,
   type RedisClient,
+  ThrottledJobs,
 } from "@longshore/shared";
 import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
 import type { z } from "zod";
 import { type AcceptedAnswer, type Acceptor, isRefusal, type WaitingAnswer } from "./accept.ts";
 import { backoff } from "./backoff.ts";
 import { isTransient } from "./errors.ts";
+import { InboundThrottle } from "./inbound-throttle.ts";
 import { type Schedules, scheduledJobSchema } from "./schedules.ts";
 import { sleep } from "./sleep.ts";
 import { OVERDUE_MS, TooManyWaitingError, waitingJobSchema } from "./waiting-messages.ts";
@@ -32,6 +36,8 @@ const FAILED_KEPT = { age: 30 * 24 * 3_600, count: 10_000 } as const;
 export interface InboundConsumerOptions {
   readonly acceptor: Acceptor;
   readonly schedules: Schedules;
+  readonly rate: MessageRate;
+  readonly configuration: () => Configuration;
   /** Of this consumer alone: it blocks. Without a command time-out. */
   readonly redis: RedisClient;
   readonly clock: Clock;
@@ -57,6 +63,7 @@ export interface InboundConsumerOptions {
  *   → active still, while Redis or the object store are in trouble: it is tried again in place, since most
  *   producers leave `attempts` at 1, and what comes behind it must not overtake it. Trouble that lasts for
  *   `HOLD_MS` is this job's alone, or worse than order: it goes to **delayed** and lets the others pass (I10).
+ *   → delayed, when its tenant has sent as many messages in a minute as it may: see `InboundThrottle`.
  *   → waiting, at the front, when the dispatcher stops in the middle.
  * - **stalled** (its dispatcher died) → waiting, at the front, as often as it takes.
  */
@@ -65,12 +72,15 @@ export class InboundConsumer {
   readonly #closing = new AbortController();
   readonly #worker: Worker;
   readonly #queue: Queue;
+  readonly #throttle: InboundThrottle;
 
   constructor(options: InboundConsumerOptions) {
     this.#options = options;
-    const { redis, log } = options;
+    const { redis, rate, configuration, log } = options;
     this.#queue = new Queue(queueNames.inbound, { connection: redis, prefix: QUEUE_PREFIX });
     this.#queue.on("error", (error) => log.debug({ err: error }, "inbound queue"));
+    const jobs = new ThrottledJobs(redis);
+    this.#throttle = new InboundThrottle({ jobs, queue: this.#queue, rate, configuration });
     this.#worker = new Worker(queueNames.inbound, (job, token) => this.#process(job, token), {
       connection: redis,
       prefix: QUEUE_PREFIX,
@@ -105,19 +115,29 @@ export class InboundConsumer {
 
   async #process(job: Job, token: string | undefined): ReturnType<Wanted["accept"]> {
     const { acceptor, clock, log } = this.#options;
-    const { accept, untilMs } = this.#read(job);
+    const { accept, tenant, untilMs } = this.#read(job);
     const started = clock.monotonic();
     for (let failures = 1; ; failures++) {
       try {
-        return await accept(acceptor);
+        const outcome =
+          tenant === undefined
+            ? { result: await accept(acceptor) }
+            : await this.#throttle.accept(tenant, job, () => accept(acceptor));
+        if ("result" in outcome) return outcome.result;
+        await job.moveToDelayed(clock.now() + outcome.waitMs, token);
+        throw new DelayedError();
       } catch (error) {
+        if (error instanceof DelayedError) throw error;
         if (error instanceof MailboxFullError && clock.now() < untilMs) {
           await job.moveToDelayed(clock.now() + STEP_ASIDE_MS, token);
           throw new DelayedError();
         }
-        if (error instanceof MailboxFullError || error instanceof TooManyWaitingError)
-          throw new Error(`${error.code}: ${error.message}`, { cause: error });
-        if (isRefusal(error) || !isTrouble(error)) throw refusal(error);
+        const isFull = error instanceof MailboxFullError || error instanceof TooManyWaitingError;
+        if (isFull || isRefusal(error) || !isTrouble(error)) {
+          if (tenant !== undefined) await this.#throttle.leave(tenant, job);
+          if (isFull) throw new Error(`${error.code}: ${error.message}`, { cause: error });
+          throw refusal(error);
+        }
         if (clock.monotonic() - started > HOLD_MS) {
           log.warn({ err: error, jobId: job.id }, "inbound job steps aside");
           await job.moveToDelayed(clock.now() + STEP_ASIDE_MS, token);
@@ -135,8 +155,11 @@ export class InboundConsumer {
   /** @throws UnrecoverableError where the job is none of ours */
   #read(job: Job): Wanted {
     const { data } = job;
-    if (scheduledJobSchema.safeParse(data).success)
-      return { accept: (acceptor) => this.#acceptScheduled(job, acceptor), untilMs: 0 };
+    const scheduled = scheduledJobSchema.safeParse(data);
+    if (scheduled.success) {
+      const { tenant } = scheduled.data.schedule;
+      return { accept: (acceptor) => this.#acceptScheduled(job, acceptor), tenant, untilMs: 0 };
+    }
     const due = waitingJobSchema.safeParse(data);
     if (due.success) {
       const { waiting } = due.data;
@@ -146,7 +169,7 @@ export class InboundConsumer {
     const parsed = inboundJobSchema.safeParse(data);
     if (!parsed.success) throw refusal(new InvalidMessageError(problemsOf(parsed.error)));
     const { tenant, ...message } = parsed.data;
-    return { accept: (acceptor) => acceptor.accept(tenant, message), untilMs: 0 };
+    return { accept: (acceptor) => acceptor.accept(tenant, message), tenant, untilMs: 0 };
   }
 
   async #acceptScheduled(job: Job, acceptor: Acceptor): ReturnType<Wanted["accept"]> {
@@ -160,6 +183,8 @@ export class InboundConsumer {
 /** What a job asks for. */
 interface Wanted {
   readonly accept: (acceptor: Acceptor) => Promise<AcceptedAnswer | WaitingAnswer | undefined>;
+  /** Whose rate it counts in; undefined for one that was counted when it was sent. */
+  readonly tenant?: string;
   /** Until when it steps aside by itself while its session's mailbox is full, in ms since the epoch. */
   readonly untilMs: number;
 }

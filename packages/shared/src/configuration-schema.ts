@@ -29,6 +29,14 @@ const tenantSchema = z.strictObject({
         .max(1_000_000)
         .default(1_000)
         .describe("Messages that may wait in one session; beyond it a message is refused with 429."),
+      messagesPerMinute: z
+        .int()
+        .min(1)
+        .max(10_000_000)
+        .default(600)
+        .describe(
+          "Messages accepted in any 60 seconds; beyond it one over HTTP is refused with 429, and a job on `inbound` waits.",
+        ),
     })
     .prefault({}),
 });

@@ -58,6 +58,8 @@ export {
   type SessionKeys,
   schedulesKey,
   sessionKeys,
+  type TenantKeys,
+  tenantKeys,
   tenantSessionsKey,
   waitingMessagesKey,
   workerChannel,
@@ -86,10 +88,12 @@ export {
   MailboxFullError,
   MessageTooLargeError,
   NoRouteError,
+  RateLimitedError,
   UnknownAgentError,
   UnknownChannelError,
   UnknownTenantError,
 } from "./message-errors.ts";
+export { MessageRate } from "./message-rate.ts";
 export { Metrics, type TurnPhase, turnPhases } from "./metrics.ts";
 export { identifierSchema, nameSchema } from "./names.ts";
 export {
@@ -188,6 +192,7 @@ export {
 export { removeTree } from "./session-tree-remove.ts";
 export { shutdownSignal } from "./shutdown.ts";
 export { BadCursorError, readSetPage, type SetMember, type SetPage } from "./sorted-set-page.ts";
+export { ThrottledJobs } from "./throttled-jobs.ts";
 export { timeZoneSchema } from "./time-zone.ts";
 export { LAST_PRIORITY, TurnOrder, type TurnTag } from "./turn-order.ts";
 export { openTurnWakes, type TurnWake, TurnWakes } from "./turn-wakes.ts";

@@ -108,6 +108,22 @@ export function schedulesKey(tenant: string): string {
   return `longshore:{tenant:${tenant}}:schedules`;
 }
 
+/** Keys of a tenant, beside the list of its sessions; they share its tag. */
+export interface TenantKeys {
+  /** Hash of messages by second of the last minute, with `total` and `from`; expires. */
+  readonly messageRate: string;
+  /** Sorted set of jobs of `inbound` that wait for the tenant's rate, in their order. */
+  readonly throttledJobs: string;
+}
+
+export function tenantKeys(tenant: string): TenantKeys {
+  const key = (name: string) => `longshore:{tenant:${tenant}}:${name}`;
+  return {
+    messageRate: key("messageRate"),
+    throttledJobs: key("throttledJobs"),
+  };
+}
+
 /** Where a worker listens for hints that a session it holds has a new message (payload: the session's id). */
 export function workerChannel(workerId: string): string {
   return `longshore:worker:${workerId}`;

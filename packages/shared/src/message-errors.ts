@@ -73,3 +73,15 @@ export class MailboxFullError extends LongshoreError {
     this.waiting = waiting;
   }
 }
+
+/** The tenant has sent as many messages in the last minute as it may; the same one may be sent again then. */
+export class RateLimitedError extends LongshoreError {
+  /** Messages in any 60 seconds. */
+  readonly limit: number;
+  readonly retryInMs: number;
+  constructor(limit: number, retryInMs: number) {
+    super("RATE_LIMITED", `This tenant may send ${limit} messages a minute, and has`, { retryable: true });
+    this.limit = limit;
+    this.retryInMs = retryInMs;
+  }
+}

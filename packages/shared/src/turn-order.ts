@@ -1,6 +1,6 @@
-import type { Cluster, Redis } from "ioredis";
 import { GatheredCalls } from "./gathered-calls.ts";
 import { fleetKeys } from "./keys.ts";
+import type { RedisClient } from "./redis.ts";
 import { Script } from "./script.ts";
 
 const scripts = {
@@ -44,11 +44,11 @@ export function priorityOf(tag: number | undefined, base: number): number {
  * dispatchers and workers. Redis without the hash begins again at 0: nobody has a debt then.
  */
 export class TurnOrder {
-  readonly #redis: Redis | Cluster;
+  readonly #redis: RedisClient;
   readonly #reservations: GatheredCalls<{ readonly tenant: string; readonly turns: 1 | -1 }, TurnTag>;
   readonly #charges: GatheredCalls<{ readonly tenant: string; readonly tag: number | undefined }, undefined>;
 
-  constructor(redis: Redis | Cluster) {
+  constructor(redis: RedisClient) {
     this.#redis = redis;
     this.#reservations = new GatheredCalls((items) => this.#reserveAll(items), GATHERED);
     this.#charges = new GatheredCalls((items) => this.#chargeAll(items), GATHERED);

@@ -31,6 +31,8 @@ export interface StackOptions {
   readonly channels?: Readonly<Record<string, unknown>>;
   /** Most messages that wait in a session. */
   readonly mailbox?: number;
+  /** Merged over the limits of the tenant `acme`. */
+  readonly limits?: Readonly<Record<string, unknown>>;
 }
 
 export interface Running {
@@ -52,7 +54,11 @@ export class DispatcherStack implements AsyncDisposable {
     this.worker = new HandWorker(redis.url, this.storeUrl, join(directory, "slots"));
   }
 
-  static async start({ channels = {}, mailbox = 100 }: StackOptions = {}): Promise<DispatcherStack> {
+  static async start({
+    channels = {},
+    mailbox = 100,
+    limits = {},
+  }: StackOptions = {}): Promise<DispatcherStack> {
     const directory = await mkdtemp(join(tmpdir(), "longshore-dispatcher-"));
     const redis = await startRedis({ directory: join(directory, "redis") });
     const configuration = {
@@ -63,7 +69,7 @@ export class DispatcherStack implements AsyncDisposable {
             { id: "sender", hash: hash(keys.sender), scopes: ["send"] },
             { id: "reader", hash: hash(keys.reader), scopes: ["read"] },
           ],
-          limits: { mailbox },
+          limits: { mailbox, messagesPerMinute: 1_000_000, ...limits },
         },
         other: { keys: [{ id: "other", hash: hash(keys.other), scopes: ["send", "read", "operate"] }] },
       },

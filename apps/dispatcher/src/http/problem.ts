@@ -5,6 +5,7 @@ import {
   InvalidMessageError,
   isRedisTrouble,
   LongshoreError,
+  RateLimitedError,
 } from "@longshore/shared";
 import type { FastifyError } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
@@ -48,6 +49,7 @@ const STATUS: Readonly<Record<string, number>> = {
   MESSAGE_TOO_LARGE: 413,
   MAILBOX_FULL: 429,
   TOO_MANY_WAITING: 429,
+  RATE_LIMITED: 429,
   GENERATION_NOT_FOUND: 404,
   QUOTA_EXCEEDED: 413,
   SESSION_EXISTS: 409,
@@ -127,6 +129,11 @@ export function problemOf(error: unknown, bodyIs: "message" | "body" = "body"): 
   return undefined;
 }
 
+function retryAfterSeconds(error: LongshoreError): number | undefined {
+  if (error instanceof RateLimitedError) return Math.max(Math.ceil(error.retryInMs / 1_000), 1);
+  return error.retryable ? MAILBOX_RETRY_SECONDS : undefined;
+}
+
 function problemOfLongshore(error: LongshoreError): Problem {
   const status = STATUS[error.code];
   if (status !== undefined) {
@@ -135,7 +142,7 @@ function problemOfLongshore(error: LongshoreError): Problem {
         error instanceof InvalidMessageError || error instanceof InvalidScheduleError
           ? error.problems
           : undefined,
-      retryAfterSeconds: error.retryable ? MAILBOX_RETRY_SECONDS : undefined,
+      retryAfterSeconds: retryAfterSeconds(error),
     });
   }
   // The messages of the store's errors name keys and addresses, which are nobody's business outside.
