@@ -67,6 +67,9 @@ export const sessionListSchema = z.looseObject({
       lastActiveAt: z.string(),
       waiting: z.number(),
       active: z.boolean(),
+      state: z.string().optional(),
+      worker: z.string().optional(),
+      retryAt: z.string().optional(),
       generation: z.number(),
     }),
   ),
@@ -79,7 +82,9 @@ export const sessionSchema = z.looseObject({
   waiting: z.number(),
   undelivered: z.number(),
   active: z.boolean(),
+  state: z.string().optional(),
   worker: z.string().optional(),
+  retryAt: z.string().optional(),
 });
 
 export const generationListSchema = z.looseObject({ generations: z.array(generationSchema) });
@@ -170,3 +175,20 @@ export const scheduleViewSchema = z.looseObject({
 });
 
 export const scheduleListSchema = z.looseObject({ schedules: z.array(scheduleViewSchema) });
+
+export const workerListSchema = z.looseObject({
+  workers: z.array(
+    z.looseObject({
+      workerId: z.string(),
+      host: z.string(),
+      startedAt: z.string(),
+      places: z.number(),
+      draining: z.boolean(),
+      activations: z.record(z.string(), z.number()),
+    }),
+  ),
+});
+
+export const queueListSchema = z.looseObject({
+  queues: z.array(z.looseObject({ name: z.string(), jobs: z.record(z.string(), z.number()) })),
+});

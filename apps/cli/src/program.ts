@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { chat } from "./chat.ts";
 import type { CommandContext, GlobalOptions } from "./command-context.ts";
 import { dropDeadLetters, listDeadLetters, retryDeadLetters } from "./dead-letters.ts";
+import { listQueues, listWorkers } from "./fleet.ts";
 import { runApp, runDev } from "./run-process.ts";
 import { addSchedule, listSchedules, removeSchedule } from "./schedules.ts";
 import { send } from "./send.ts";
@@ -152,6 +153,15 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .description("cancel the turn that runs, or whose retry waits; what it did stays")
     .option("--turn <id>", "only this turn (default: whichever it is)")
     .action((id: string, _options, command: Command) => cancelTurn(context, id, command.optsWithGlobals()));
+
+  program
+    .command("workers")
+    .description("list workers, with their places and activations")
+    .action((_options, command: Command) => listWorkers(context, command.optsWithGlobals()));
+  program
+    .command("queues")
+    .description("count jobs by queue and state")
+    .action((_options, command: Command) => listQueues(context, command.optsWithGlobals()));
 
   const schedules = program.command("schedules").description("messages that are sent at set times");
   schedules

@@ -31,16 +31,32 @@ export async function listSessions(
   });
   context.output.result(sessions, () =>
     columns(
-      sessions.map(({ sessionId, agent, lastActiveAt, waiting, active, generation }) => [
+      sessions.map(({ sessionId, agent, lastActiveAt, waiting, generation, ...activity }) => [
         sessionId,
         agent ?? "-",
         lastActiveAt,
-        active ? "active" : "idle",
+        describeActivity(activity),
         `${waiting} waiting`,
         `generation ${generation}`,
       ]),
     ),
   );
+}
+
+function describeActivity({
+  active,
+  state,
+  worker,
+  retryAt,
+}: {
+  readonly active: boolean;
+  readonly state?: string | undefined;
+  readonly worker?: string | undefined;
+  readonly retryAt?: string | undefined;
+}): string {
+  const name = state ?? (active ? "running" : "idle");
+  if (worker !== undefined) return printableLine(`${name} on ${worker}`);
+  return printableLine(retryAt === undefined ? name : `${name} at ${retryAt}`);
 }
 
 /** `longshore sessions show`: one session and its latest generations. */
@@ -57,7 +73,7 @@ export async function showSession(
     client.get(`${path}/generations`, generationListSchema, { signal }),
   ]);
   context.output.result({ ...session, generations }, () => {
-    const state = session.active ? `active on ${session.worker ?? "a worker"}` : "idle";
+    const state = describeActivity(session);
     const head = `session ${session.sessionId} of agent ${session.agent ?? "-"}: ${state}, ${session.waiting} waiting, ${session.undelivered} undelivered\n`;
     return head + columns(generations.map(describeGeneration));
   });

@@ -20,6 +20,7 @@ import {
   serveHealth,
   systemClock,
   TurnOrder,
+  WorkerRegistry,
 } from "@longshore/shared";
 import { Queue } from "bullmq";
 import { Acceptor } from "./accept.ts";
@@ -202,6 +203,8 @@ export async function startDispatcher({
     hub: new EventHub(subscriber, log),
     waiting,
     schedules,
+    workers: new WorkerRegistry(redis),
+    queues,
     views: new MessageViews({ state, store, waiting }),
     deadLetters: new DeadLetterOffice({
       letters: new DeadLetters(redis),

@@ -1,5 +1,6 @@
 import type { SessionStore } from "@longshore/session-store";
 import {
+  type Clock,
   commitNoteSchema,
   type RedisClient,
   readSetPage,
@@ -7,6 +8,7 @@ import {
   tenantSessionsKey,
 } from "@longshore/shared";
 import { z } from "zod";
+import { activityOf, sessionActivitySchema } from "./session-activity.ts";
 
 export const sessionSummarySchema = z.object({
   sessionId: z.string(),
@@ -16,6 +18,7 @@ export const sessionSummarySchema = z.object({
   waiting: z.int(),
   /** Whether a worker holds it now. */
   active: z.boolean(),
+  ...sessionActivitySchema.shape,
   /** The newest generation that was published, as far as is known; 0: none. */
   generation: z.int(),
 });
@@ -43,7 +46,11 @@ export async function listSessions(
 
 /** What Redis knows of a session; of one that it has forgotten, or never heard of (a fork), what its newest commit says. */
 export async function summarizeSession(
-  { state, store }: { readonly state: SessionState; readonly store: SessionStore },
+  {
+    state,
+    store,
+    clock,
+  }: { readonly state: SessionState; readonly store: SessionStore; readonly clock: Clock },
   tenant: string,
   { sessionId, lastActiveMs }: ListedSession,
   signal: AbortSignal,
@@ -58,6 +65,7 @@ export async function summarizeSession(
     lastActiveAt: new Date(lastActiveMs).toISOString(),
     waiting: known.waiting,
     active: known.leasedBy !== undefined,
+    ...activityOf(known, clock.now()),
     generation: newest?.generation ?? known.generation,
   };
 }

@@ -75,17 +75,19 @@ export type ActivationEnd =
   /** The next message may kill workers: it is to have one of its own (`Quarantine`), for a turn of so long at most. */
   | { readonly outcome: "quarantine"; readonly turnMs: number };
 
-export type ActivationState =
-  | "leasing"
-  | "hydrating"
-  | "applying"
-  | "opening"
-  | "prompting"
-  | "mirroring"
-  | "committing"
-  | "publishing"
-  | "lingering"
-  | "ending";
+export const activationStates = [
+  "leasing",
+  "hydrating",
+  "applying",
+  "opening",
+  "prompting",
+  "mirroring",
+  "committing",
+  "publishing",
+  "lingering",
+  "ending",
+] as const;
+export type ActivationState = (typeof activationStates)[number];
 
 /** A session under its lease. */
 interface HeldSession {

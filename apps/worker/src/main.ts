@@ -6,8 +6,10 @@ import {
   sessionKeys,
   shutdownSignal,
   TurnOrder,
+  WorkerRegistry,
   workerChannel,
 } from "@longshore/shared";
+import { Announcer } from "./announcer.ts";
 import { Quarantine } from "./quarantine.ts";
 import { TurnWorker } from "./worker.ts";
 import { openWorkerParts } from "./worker-parts.ts";
@@ -76,7 +78,20 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
   source.watch();
   cleanUp.defer(() => source.close());
 
+  const announcer = new Announcer({
+    registry: new WorkerRegistry(redis),
+    workerId,
+    host: parts.host,
+    places: environment.LONGSHORE_PLACES ?? settings.places,
+    activity: () => worker.activity,
+    draining: () => shutdown.aborted,
+    metrics,
+    clock: parts.clock,
+    log,
+  });
   worker.start();
+  announcer.start();
+  cleanUp.defer(() => announcer.close());
   log.info(
     { workerId, metricsUrl: health.url, places: environment.LONGSHORE_PLACES ?? settings.places },
     "worker ready",

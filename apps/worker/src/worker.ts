@@ -9,7 +9,7 @@ import {
   type TurnWakes,
 } from "@longshore/shared";
 import { DelayedError, type Job, type QueueOptions, Worker as QueueWorker } from "bullmq";
-import { Activation, type ActivationParts } from "./activation.ts";
+import { Activation, type ActivationParts, type ActivationState } from "./activation.ts";
 import { Places } from "./places.ts";
 import type { Quarantine } from "./quarantine.ts";
 
@@ -76,6 +76,11 @@ export class TurnWorker {
   /** Whether an activation of this worker has that nonce. */
   owns(nonce: string): boolean {
     return [...this.#activations.values()].some((activation) => activation.owns(nonce));
+  }
+
+  /** The activations of this worker, and what each does. */
+  get activity(): { readonly sessionId: string; readonly state: ActivationState }[] {
+    return [...this.#activations].map(([sessionId, { state }]) => ({ sessionId, state }));
   }
 
   /** Begins to take jobs. */

@@ -63,6 +63,7 @@ export {
   tenantSessionsKey,
   waitingMessagesKey,
   workerChannel,
+  workerReportKey,
 } from "./keys.ts";
 export { createLogger, type Logger, type LoggerOptions, redactUrls } from "./logger.ts";
 export { longestActivationMs } from "./longest-activation.ts";
@@ -198,3 +199,9 @@ export { LAST_PRIORITY, TurnOrder, type TurnTag } from "./turn-order.ts";
 export { openTurnWakes, type TurnWake, TurnWakes } from "./turn-wakes.ts";
 export { duration, size } from "./units.ts";
 export { openReplyWakes, type ReplyWake, type WakeQueue } from "./wake.ts";
+export {
+  WORKER_ACTIVATIONS_REPORTED,
+  WORKER_REPORT_TTL_MS,
+  WorkerRegistry,
+  type WorkerReport,
+} from "./worker-registry.ts";

@@ -76,6 +76,8 @@ export const fleetKeys = {
   collecting: "longshore:{fleet}:collecting",
   /** Present until the next collection of garbage is due; expires. */
   collected: "longshore:{fleet}:collected",
+  /** Sorted set of ids of workers by when they were heard of last, in ms. */
+  workers: "longshore:{fleet}:workers",
   /** Hash: time, base, rebasedAt, `next:<tenant>`: see `TurnOrder`. */
   turnOrder: "longshore:{fleet}:turn-order",
 } as const;
@@ -122,6 +124,11 @@ export function tenantKeys(tenant: string): TenantKeys {
     messageRate: key("messageRate"),
     throttledJobs: key("throttledJobs"),
   };
+}
+
+/** What a worker says of itself (JSON of a `WorkerReport`); expires. */
+export function workerReportKey(workerId: string): string {
+  return `${fleetKeys.workers}:${workerId}`;
 }
 
 /** Where a worker listens for hints that a session it holds has a new message (payload: the session's id). */

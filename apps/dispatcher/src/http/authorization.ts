@@ -13,6 +13,8 @@ declare module "fastify" {
     open?: true;
     /** What the key must be allowed, and that it is a tenant's. */
     scope?: Scope;
+    /** For operators, of a tenant or of the fleet: the key must be allowed to operate. */
+    operator?: true;
     /** The longest JSON body, in bytes. @default the longest message that one of the tenant's agents takes */
     bodyBytes?: number;
   }
@@ -35,12 +37,14 @@ export class Authorization {
 
   /** Sets the request's identity. Throws `ApiError` `UNAUTHENTICATED`, `FORBIDDEN`. */
   check(request: FastifyRequest): void {
-    const { open, scope } = request.routeOptions.config;
+    const { open, scope, operator } = request.routeOptions.config;
     if (open) return;
     const identity = this.#identify(request);
     request.identity = identity;
     if (isBoard(request)) checkOperator(request, identity);
     if (scope !== undefined) checkScope(identity, scope);
+    if (operator && !identity.scopes.has("operate"))
+      throw new ApiError(403, "FORBIDDEN", 'The key lacks the scope "operate"');
   }
 
   /** For requests that reach no route. Throws `ApiError` `UNAUTHENTICATED`. */

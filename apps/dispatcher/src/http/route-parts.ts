@@ -9,7 +9,9 @@ import type {
   RedisClient,
   SessionState,
   TurnWakes,
+  WorkerRegistry,
 } from "@longshore/shared";
+import type { Queue } from "bullmq";
 import type { FastifyInstance, FastifyReply, FastifyRequest, RawServerDefault } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Acceptor } from "../accept.ts";
@@ -38,6 +40,8 @@ export interface RouteParts {
   readonly views: MessageViews;
   readonly waiting: WaitingMessages;
   readonly schedules: Schedules;
+  readonly workers: WorkerRegistry;
+  readonly queues: readonly Queue[];
   readonly deadLetters: DeadLetterOffice;
   readonly access: SessionAccess;
   readonly links: ArtifactLinks;

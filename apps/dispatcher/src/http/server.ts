@@ -19,6 +19,7 @@ import { cancelRoutes } from "./routes/cancel.ts";
 import { deadLetterRoutes } from "./routes/dead-letters.ts";
 import { fileContentRoutes } from "./routes/file-content.ts";
 import { fileRoutes } from "./routes/files.ts";
+import { fleetRoutes } from "./routes/fleet.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { historyRoutes } from "./routes/history.ts";
 import { MESSAGES_PATH, messageRoutes } from "./routes/messages.ts";
@@ -110,6 +111,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   messageRoutes(app, options);
   deadLetterRoutes(app, options);
   scheduleRoutes(app, options);
+  fleetRoutes(app, options);
   artifactRoutes(app, options);
   sessionRoutes(app, options);
   fileRoutes(app, options);

@@ -2,6 +2,7 @@ import type { Commit, TableDelta } from "@longshore/session-store";
 import { commitNoteSchema } from "@longshore/shared";
 import { z } from "zod";
 import { followEvents } from "../../follow-events.ts";
+import { activityOf, sessionActivitySchema } from "../../session-activity.ts";
 import { listSessions, sessionSummarySchema, summarizeSession } from "../../session-list.ts";
 import { checkOwned } from "../owned-session.ts";
 import { problemSchema } from "../problem.ts";
@@ -95,7 +96,7 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
             waiting: z.int(),
             undelivered: z.int(),
             active: z.boolean(),
-            worker: z.string().optional(),
+            ...sessionActivitySchema.shape,
             /** The newest generation; absent where none was committed. */
             newest: generationSchema.optional(),
             /** Replies that could not be delivered. */
@@ -132,7 +133,7 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
         waiting: summary.waiting,
         undelivered: summary.undelivered,
         active: summary.leasedBy !== undefined,
-        ...(summary.leasedBy === undefined ? {} : { worker: summary.leasedBy }),
+        ...activityOf(summary, clock.now()),
         ...(newest === undefined ? {} : { newest: viewGeneration(newest) }),
         deadReplies: dead.map(({ reply: { id, channel, conversation }, error, attempts, diedAt }) => ({
           ...{ replyId: id, channel, conversation, error, attempts },
