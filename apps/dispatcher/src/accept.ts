@@ -256,6 +256,7 @@ export class Acceptor {
   async #append(accepted: AcceptedMessage): Promise<AcceptedAnswer> {
     const { configuration, state, turnWakes } = this.#options;
     const { id: messageId, tenant, sessionId } = accepted;
+    if (accepted.wake === false) return await this.#appendContext(accepted);
     const bound = configuration().tenants[tenant]?.limits.mailbox ?? 0;
     const result = await state.accept(accepted, bound);
 
@@ -263,6 +264,19 @@ export class Acceptor {
     if (!result.leased && !ended) await turnWakes.wake({ sessionId, tenant });
     await this.#list(tenant, sessionId);
     return { messageId, sessionId, seq: result.seq, duplicate: result.duplicate, state: result.state };
+  }
+
+  /** A message that only adds context: it is in Redis, and nobody is woken for it. */
+  async #appendContext(accepted: AcceptedMessage): Promise<AcceptedAnswer> {
+    const { configuration, state } = this.#options;
+    const { id: messageId, tenant, sessionId, agent } = accepted;
+    const { agents } = configuration();
+    const bound = Object.hasOwn(agents, agent) ? agents[agent]?.context : undefined;
+    // Its agent was there when it was routed, a moment ago.
+    if (bound === undefined) throw new UnknownAgentError(agent);
+    const result = await state.acceptContext(accepted, { messages: bound.messages, keepMs: bound.keep });
+    await this.#list(tenant, sessionId);
+    return { messageId, sessionId, ...result };
   }
 
   async #store(ref: SessionRef, contents: readonly DecodedAttachment[]): Promise<StoredAttachment[]> {

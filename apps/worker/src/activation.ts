@@ -32,6 +32,7 @@ import { PhaseTimes } from "./phase-times.ts";
 import { PublishedFiles } from "./published-files.ts";
 import { RunningSession } from "./running-session.ts";
 import { Turn } from "./turn.ts";
+import { gatherMessages } from "./turn-messages.ts";
 
 /** How often a lingering activation reads the mailbox without being told, in ms: hints may be lost. */
 const MAILBOX_POLL_MS = 5_000;
@@ -502,7 +503,7 @@ export class Activation {
 
   /** Undefined where what waits needs a session without a sandbox. */
   async #serveMessages(session: ServedSession, running: RunningSession): Promise<ActivationEnd | undefined> {
-    const { clock, mayLinger } = this.#parts;
+    const { clock, mayLinger, state } = this.#parts;
     const { keeper, commits, definition, signal } = session;
     const { agent, copy } = running;
     const bornAt = clock.monotonic();
@@ -511,7 +512,8 @@ export class Activation {
     void agent.ended.then(() => this.#wakeUp?.());
 
     for (;;) {
-      const message = await commits.nextMessage(copy.base);
+      const next = await commits.nextMessages(copy.base, 1);
+      const message = next.waking[0]?.message;
       // An agent that ended between turns did so by itself: the message is for the next activation.
       const spent = agent.hasEnded || clock.monotonic() - bornAt >= definition.longest;
       if (spent) {
@@ -526,7 +528,11 @@ export class Activation {
           this.#serving = message;
           await running.resume();
           this.#parts.onTurn(session.ref.tenant);
-          await new Turn([message], {
+          const messages = await gatherMessages(state, this.sessionId, next.waking, {
+            length: next.context,
+            since: clock.now() - definition.context.keep,
+          });
+          await new Turn(messages, {
             ...this.#parts,
             ...session,
             log: this.#log,

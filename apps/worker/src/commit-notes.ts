@@ -47,6 +47,8 @@ export interface NextNote {
   /** The agent's own session. @default the parent's; given as undefined: none */
   readonly agentSessionId?: string | undefined;
   readonly wholeGeneration?: number;
+  /** Messages that were dropped from the context since the commit before. @default 0 */
+  readonly contextDropped?: number;
 }
 
 /** The note of the next commit: what it ends and says, and what is carried on from the one before. */
@@ -65,9 +67,15 @@ export function nextNote(
     ends,
     replies: [...(next.replies ?? [])],
     undelivered: [...next.undelivered],
-    recent: [...(parent?.recent ?? []), ...ends.map(({ message }) => message.id)].slice(-RECENT_MESSAGES),
+    recent: [...(parent?.recent ?? []), ...idsToRemember(ends)].slice(-RECENT_MESSAGES),
     ...(agentSessionId === undefined ? {} : { agentSessionId }),
     ...(next.wholeGeneration === undefined ? {} : { wholeGeneration: next.wholeGeneration }),
+    ...(next.contextDropped ? { contextDropped: next.contextDropped } : {}),
     ...(next.publishedBy === undefined ? {} : { publishedBy: next.publishedBy }),
   };
+}
+
+/** Of context nothing has to be remembered: told twice, it is not answered twice, and it must not crowd out the others. */
+function idsToRemember(ends: readonly MessageEnd[]): string[] {
+  return ends.filter(({ message }) => message.wake !== false).map(({ message }) => message.id);
 }

@@ -22,6 +22,7 @@ import {
   type PublishedReply,
   type ReplyWake,
   type SessionState,
+  type WaitingMessage,
   type WakeQueue,
 } from "@longshore/shared";
 import { type NextNote, nextNote, publishedReplies, readNote } from "./commit-notes.ts";
@@ -38,6 +39,12 @@ const UNDELIVERED_MAX = 1_000;
  * data: only a session of which nothing is left to publish is forgotten. A day off for clocks that differ.
  */
 const FORGOTTEN_WHEN_IDLE_MS = IDLE_SESSION_TTL_MS - 24 * 3_600_000;
+
+/** What waits for the next turn: see `SessionState.readWaiting`. */
+export interface NextMessages {
+  readonly waking: readonly WaitingMessage[];
+  readonly context: number;
+}
 
 export interface CommitPointParts {
   readonly state: SessionState;
@@ -229,11 +236,17 @@ export class CommitPoint {
 
   /** The head of the mailbox that no commit has ended yet; undefined where nothing waits. */
   async nextMessage(newest: Commit | undefined): Promise<AcceptedMessage | undefined> {
+    return (await this.nextMessages(newest, 1)).waking[0]?.message;
+  }
+
+  /** The head of the mailbox that no commit has ended yet, at most `limit` messages; and how many only add context. */
+  async nextMessages(newest: Commit | undefined, limit: number): Promise<NextMessages> {
     const { state } = this.#parts;
     const recent = new Set(readNote(newest)?.recent);
     for (;;) {
-      const [message] = await state.readMailbox(this.#ref.sessionId, 1);
-      if (message === undefined || newest === undefined || !recent.has(message.id)) return message;
+      const next = await state.readWaiting(this.#ref.sessionId, limit);
+      const message = next.waking[0]?.message;
+      if (message === undefined || newest === undefined || !recent.has(message.id)) return next;
       // Redis forgot that it was answered and took it again: acknowledged without another turn.
       await state.publish(this.#ref.sessionId, this.#keeper.lease, {
         generation: newest.generation,
@@ -291,6 +304,7 @@ export class CommitPoint {
       generation: commit.generation,
       replies: [...note.undelivered, ...replies],
       ends: note.ends,
+      contextDropped: note.contextDropped,
     });
     this.#publishedGeneration = Math.max(this.#publishedGeneration, commit.generation);
     for (const { outcome, error } of note.ends) {

@@ -32,6 +32,7 @@ import { replyTo } from "./replies.ts";
 import { ReplyText } from "./reply-text.ts";
 import type { RunningSession } from "./running-session.ts";
 import { TurnEvents } from "./turn-events.ts";
+import { endTurnMessages, type TurnMessages } from "./turn-messages.ts";
 
 /** A turn's id: of the activation that makes the attempt, too. */
 export function turnIdOf(nonce: string, messages: readonly AcceptedMessage[]): string {
@@ -76,17 +77,16 @@ export interface TurnOptions {
  */
 export class Turn {
   readonly #options: TurnOptions;
-  readonly #messages: readonly AcceptedMessage[];
+  readonly #messages: TurnMessages;
   readonly #id: string;
   readonly #log: Logger;
   readonly #wholeGeneration: number;
   #hasStarted = false;
 
-  /** @param messages at least one, oldest first */
-  constructor(messages: readonly AcceptedMessage[], options: TurnOptions) {
+  constructor(messages: TurnMessages, options: TurnOptions) {
     this.#options = options;
     this.#messages = messages;
-    this.#id = turnIdOf(options.keeper.lease.nonce, messages);
+    this.#id = turnIdOf(options.keeper.lease.nonce, messages.waking);
     this.#log = options.log.child({ turnId: this.#id });
     this.#wholeGeneration = options.running.copy.base?.generation ?? 0;
   }
@@ -112,11 +112,11 @@ export class Turn {
   }
 
   get #first(): AcceptedMessage {
-    return this.#messages[0] as AcceptedMessage;
+    return this.#messages.waking[0] as AcceptedMessage;
   }
 
   get #messageIds(): string[] {
-    return this.#messages.map(({ id }) => id);
+    return this.#messages.waking.map(({ id }) => id);
   }
 
   async #prompt(marked: AbortSignal): Promise<ReplyText> {
@@ -124,7 +124,7 @@ export class Turn {
     await state.startTurn(ref.sessionId, keeper.lease, this.#messageIds, this.#id, isAlone);
     this.#hasStarted = true;
     const signal = AbortSignal.any([this.#options.signal, marked]);
-    for (const message of this.#messages)
+    for (const message of this.#messages.inOrder)
       await writeAttachments(store, ref, message, running.slotDirectory, running.user, signal);
     const events = new TurnEvents({ state, sessionId: ref.sessionId, turnId: this.#id, log: this.#log });
     const text = new ReplyText(running.definition.limits.output);
@@ -137,7 +137,7 @@ export class Turn {
     });
     this.#log.info({ messageIds: this.#messageIds, phases: phases.times }, "prompt sent");
     try {
-      await running.agent.prompt(buildPrompt(this.#messages), {
+      await running.agent.prompt(buildPrompt(this.#messages.inOrder), {
         onUpdate: (update) => follow(update, text, events),
         signal: AbortSignal.any([signal, failed.signal]),
       });
@@ -188,7 +188,7 @@ export class Turn {
     });
     const reply = text.read(running.definition.reply);
     const silent = reply.trim() === "" && files.artifacts.length === 0 && files.refused.length === 0;
-    const replies = silent ? [] : [replyTo(this.#messages, { kind: "answer", text: reply, ...files })];
+    const replies = silent ? [] : [replyTo(this.#messages.waking, { kind: "answer", text: reply, ...files })];
     const commit = await this.#commitChange(mirroredAt, "answered", replies);
     this.#report(commit, "answered", files.refused);
   }
@@ -203,7 +203,7 @@ export class Turn {
       commit = await this.#commitChange(mirroredAt, "cancelled", []);
     } else {
       await running.pause();
-      const ends = this.#messages
+      const ends = this.#messages.waking
         .filter(({ id }) => messageIds.includes(id))
         .map((message) => endMessage(message, "cancelled"));
       commit = await commits.commitUnchanged(running.copy, "turn", { agent: agentName, ends });
@@ -229,8 +229,9 @@ export class Turn {
       agent: agentName,
       turnId: this.#id,
       agentSessionId,
-      ends: this.#messages.map((message) => endMessage(message, outcome)),
+      ends: endTurnMessages(this.#messages, outcome),
       replies,
+      contextDropped: this.#messages.contextDropped,
     });
     phases.measure("commit", committedAt);
     return commit;

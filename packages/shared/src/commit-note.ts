@@ -83,6 +83,8 @@ export const commitNoteSchema = z.strictObject({
   undelivered: z.array(publishedReplySchema),
   /** Ids of the messages ended last, newest last, those of `ends` included. */
   recent: z.array(z.string()).max(RECENT_MESSAGES),
+  /** Messages without wake that were dropped since the commit before: too many waited, or for too long. */
+  contextDropped: z.int().positive().optional(),
   /** The agent's own session id, to continue it on the next host. */
   agentSessionId: z.string().optional(),
   /** In a checkpoint: the generation that its turn began from, and is tried again from; 0: the empty directory. */

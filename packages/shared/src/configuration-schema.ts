@@ -131,6 +131,15 @@ const agentSchema = z
     timeZone: timeZoneSchema
       .default("UTC")
       .describe("Time zone of schedules that name none, such as `Europe/Berlin`."),
+    context: z
+      .strictObject({
+        messages: z.int().min(1).max(1_000).default(100).describe("So many of them wait at most."),
+        keep: duration({ min: "1m", max: "7d" }).prefault("24h").describe("So long do they wait at most."),
+      })
+      .prefault({})
+      .describe(
+        "Messages with `wake: false`, which wait for the next turn of their session: beyond these bounds the oldest are dropped.",
+      ),
     linger: duration({ min: "0s", max: "24h" })
       .prefault("60s")
       .describe("How long an activation waits for the next message after a turn."),

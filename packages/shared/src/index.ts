@@ -146,6 +146,7 @@ export {
   AcceptTooSlowError,
   type CancelledTurn,
   type CancelMode,
+  CONTEXT_DROPPED,
   type DeadReply,
   FencedError,
   IDLE_SESSION_TTL_MS,
@@ -160,6 +161,8 @@ export {
   type TakeResult,
   TurnCancelledError,
   TurnNotRunningError,
+  type WaitingContext,
+  type WaitingMessage,
 } from "./session-state.ts";
 export {
   type CreateFileOptions,

@@ -13,8 +13,14 @@ export interface SessionKeys {
   /** Stream of accepted, unanswered messages; entry `<seq>-0`, field `m` (JSON of an `AcceptedMessage`). */
   readonly mailbox: string;
   /**
+   * Stream of accepted messages that only add context; entry `<seq>-0` in one order with the mailbox, fields `m` (JSON),
+   * `i` (id). Expires.
+   */
+  readonly context: string;
+  /**
    * Hash: tenant, agent, lastSeq, epoch, released, generation, retryAt; turn, turnMessages (the turn that was started and
-   * has not ended), cancel, cancelMode (the turn that is marked, and how), cancelled (the turn that ended so last).
+   * has not ended), cancel, cancelMode (the turn that is marked, and how), cancelled (the turn that ended so last);
+   * contextDropped (messages that fell out of the context and that no commit has recorded).
    */
   readonly session: string;
   /** Hash: nonce, worker, epoch; expires. */
@@ -37,6 +43,7 @@ export function sessionKeys(sessionId: string): SessionKeys {
   const key = (name: string) => `longshore:{${sessionId}}:${name}`;
   return {
     mailbox: key("mailbox"),
+    context: key("context"),
     session: key("session"),
     lease: key("lease"),
     outbox: key("outbox"),

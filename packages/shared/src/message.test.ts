@@ -43,7 +43,7 @@ describe("messageSchema", () => {
   });
 
   it.each<[string, object]>([
-    ["an unknown field", { wake: false }],
+    ["an unknown field", { mood: "good" }],
     ["an id with a line break", { id: "a\nb" }],
     ["an id that is too long", { id: "x".repeat(257) }],
     ["a number as id", { id: 5 }],

@@ -43,6 +43,8 @@ export const messageSchema = z.strictObject({
   sentAt: z.iso.datetime({ offset: true }).optional(),
   /** Not to be answered before this time; ISO 8601 with an offset. */
   notBefore: z.iso.datetime({ offset: true }).optional(),
+  /** False: it only adds context to the next turn, and is no reason for one. @default true */
+  wake: z.boolean().optional(),
   metadata: z
     .record(z.string().max(64), z.union([z.string().max(1024), z.number(), z.boolean()]))
     .refine((metadata) => Object.keys(metadata).length <= 32, { error: "at most 32 entries" })

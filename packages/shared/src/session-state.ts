@@ -12,6 +12,7 @@ const scripts = {
   indexPending: new Script("index-pending"),
   forgetPending: new Script("forget-pending"),
   accept: new Script("accept"),
+  acceptContext: new Script("accept-context"),
   takeLease: new Script("take-lease"),
   raiseEpoch: new Script("raise-epoch"),
   renewLease: new Script("renew-lease"),
@@ -36,6 +37,11 @@ const scripts = {
 export const ACCEPT_WINDOW_MS = 30_000;
 /** An accept that was stopped for longer than its window that often gives up. */
 const ACCEPT_ATTEMPTS = 3;
+/** What a message ends with that fell out of the context. */
+export const CONTEXT_DROPPED = {
+  code: "CONTEXT_DROPPED",
+  message: "More came after it than the context holds, or no turn came in time",
+} as const;
 /** Dead replies that a session keeps, and for how long. */
 const DEAD_REPLIES_KEPT = 1_000;
 const DEAD_REPLIES_TTL_MS = 30 * 24 * 3_600_000;
@@ -144,6 +150,19 @@ export interface AcceptResult {
   readonly leased: boolean;
 }
 
+/** A message that waits, and its number. */
+export interface WaitingMessage {
+  readonly seq: number;
+  readonly message: AcceptedMessage;
+}
+
+/** What the next turn begins with besides the messages that wake. */
+export interface WaitingContext {
+  readonly messages: readonly WaitingMessage[];
+  /** Messages that were dropped since the last commit. */
+  readonly dropped: number;
+}
+
 export interface MessageRecord {
   readonly seq: number;
   readonly state: MessageState;
@@ -222,6 +241,78 @@ export class SessionState {
       };
     }
     throw new AcceptTooSlowError();
+  }
+
+  /**
+   * Accepts a message that only adds context to the next turn: it wakes nobody. Beyond the bounds the oldest are dropped.
+   *
+   * @param bound.messages how many may wait
+   * @param bound.keepMs for how long
+   */
+  async acceptContext(
+    message: AcceptedMessage,
+    bound: { readonly messages: number; readonly keepMs: number },
+  ): Promise<Omit<AcceptResult, "leased">> {
+    const { sessionId } = message;
+    const keys = sessionKeys(sessionId);
+    let dropped: readonly (string | number)[] = [];
+    for (let attempt = 0; attempt < ACCEPT_ATTEMPTS; attempt++) {
+      const [code, ...rest] = (await scripts.acceptContext.run(
+        this.#redis,
+        [
+          ...[keys.context, messageKey(message.id), keys.session, keys.events],
+          ...dropped.filter((_, index) => index % 2 === 1).map((id) => messageKey(String(id))),
+        ],
+        [
+          message.id,
+          JSON.stringify(message),
+          message.tenant,
+          message.agent,
+          bound.messages,
+          bound.keepMs,
+          ...this.#eventArguments(sessionId),
+          this.#options.recordTtlMs,
+          IDLE_SESSION_TTL_MS,
+          JSON.stringify(CONTEXT_DROPPED),
+          ...dropped.filter((_, index) => index % 2 === 0),
+        ],
+      )) as Code;
+      if (code >= 0) {
+        const duplicate = code === 0;
+        return { seq: Number(rest[0]), duplicate, state: duplicate ? readState(rest[1]) : "accepted" };
+      }
+      dropped = rest;
+    }
+    throw new AcceptTooSlowError();
+  }
+
+  /** The messages that wait and wake, oldest first, at most `limit`; and how many wait besides that only add context. */
+  async readWaiting(
+    sessionId: string,
+    limit: number,
+  ): Promise<{ readonly waking: readonly WaitingMessage[]; readonly context: number }> {
+    const keys = sessionKeys(sessionId);
+    const results = await this.#redis
+      .pipeline()
+      .xrange(keys.mailbox, "-", "+", "COUNT", limit)
+      .xlen(keys.context)
+      .exec();
+    const value = (index: number): unknown => {
+      const [error, result] = results?.[index] ?? [new Error("no answer from Redis")];
+      if (error) throw error;
+      return result;
+    };
+    return { waking: (value(0) as Entry[]).map(readEntry), context: value(1) as number };
+  }
+
+  /** The messages before `seq` that only add context, oldest first. */
+  async readContext(sessionId: string, seq: number): Promise<WaitingContext> {
+    const keys = sessionKeys(sessionId);
+    const [entries, dropped] = await Promise.all([
+      this.#redis.xrange(keys.context, "-", `(${seq}-0`),
+      this.#redis.hget(keys.session, "contextDropped"),
+    ]);
+    return { messages: entries.map(readEntry), dropped: Number(dropped ?? 0) };
   }
 
   /** The messages that wait, oldest first, at most `limit`. */
@@ -422,6 +513,8 @@ export class SessionState {
       readonly generation: number;
       readonly replies: readonly PublishedReply[];
       readonly ends: readonly MessageEnd[];
+      /** Messages that it says were dropped from the context. @default 0 */
+      readonly contextDropped?: number | undefined;
     },
   ): Promise<void> {
     const keys = sessionKeys(sessionId);
@@ -436,6 +529,7 @@ export class SessionState {
         keys.replies,
         keys.delivered,
         keys.events,
+        keys.context,
         ...commit.ends.map(({ message }) => messageKey(message.id)),
       ],
       [
@@ -444,6 +538,7 @@ export class SessionState {
         commit.generation,
         this.#options.recordTtlMs,
         ...this.#eventArguments(sessionId),
+        commit.contextDropped ?? 0,
         commit.replies.length,
         ...commit.replies.flatMap((reply) => [
           reply.id,
@@ -691,6 +786,15 @@ export interface SessionSummary {
   readonly retryAt: number;
   /** The newest generation that was published. */
   readonly generation: number;
+}
+
+type Entry = [id: string, fields: string[]];
+
+function readEntry([id, fields]: Entry): WaitingMessage {
+  return {
+    seq: Number(id.split("-")[0]),
+    message: acceptedMessageSchema.parse(JSON.parse(fields[1] as string)),
+  };
 }
 
 /** Ids as scripts look for one of them: each with a space before and after it. */

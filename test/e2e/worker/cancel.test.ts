@@ -33,11 +33,22 @@ describe("cancelling a turn", () => {
     return sent;
   }
 
+  /** Waits until the agent has said something, by the session's events. */
+  async function hearText({ sessionId }: ApiMessage, text: string): Promise<void> {
+    const response = await api.request("GET", `/v1/sessions/${sessionId}/events`);
+    let seen = "";
+    for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+      seen += chunk;
+      if (seen.includes(text)) return;
+    }
+  }
+
   it("keeps what it did, ends its message without a reply, and serves what waits; also where the agent minds nothing", async () => {
     await start({ linger: "60s" });
     const [polite, stubborn] = await Promise.all([
       (async () => {
         const sent = await sendLong("polite");
+        await hearText(sent, '"text":"said'.concat("\\n"));
         const behind = api.ask("polite", "2", "$ cat half; ls");
         const { turnId, messageIds } = await cancel(sent.sessionId);
         expect(messageIds).toEqual([sent.messageId]);

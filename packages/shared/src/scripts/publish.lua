@@ -2,9 +2,10 @@
   After a commit, in one step: its replies go to the outbox and the messages that it ends leave the mailbox,
   by id (I5, I6). Idempotent: publishing a generation again adds nothing twice.
 
-  KEYS  1 lease   2 session   3 mailbox   4 outbox   5 replies   6 delivered   7 events   8.. message records
+  KEYS  1 lease   2 session   3 mailbox   4 outbox   5 replies   6 delivered   7 events   8 context
+        9.. message records
   ARGV  1 nonce   2 epoch   3 generation   4 TTL of a terminal record (ms)   5 events channel
-        6 events length   7 events TTL (ms)   8 number of replies R
+        6 events length   7 events TTL (ms)   8 context that the commit says was dropped   9 number of replies R
         then R times: reply id, place in the order, reply (JSON)
         then for each record: message id, outcome, error (JSON or '')
 
@@ -17,8 +18,8 @@
 
 if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return -1 end
 
-local at = 9
-for _ = 1, tonumber(ARGV[8]) do
+local at = 10
+for _ = 1, tonumber(ARGV[9]) do
   local id = ARGV[at]
   if not redis.call('ZSCORE', KEYS[6], id) and redis.call('HSETNX', KEYS[5], id, ARGV[at + 2]) == 1 then
     redis.call('ZADD', KEYS[4], ARGV[at + 1], id)
@@ -27,9 +28,12 @@ for _ = 1, tonumber(ARGV[8]) do
 end
 
 local left = redis.call('HMGET', KEYS[2], 'turn', 'turnMessages')
-for index = 8, #KEYS do
+for index = 9, #KEYS do
   local record = redis.call('HMGET', KEYS[index], 'seq', 'state')
-  if record[1] then redis.call('XDEL', KEYS[3], record[1] .. '-0') end
+  if record[1] then
+    redis.call('XDEL', KEYS[3], record[1] .. '-0')
+    redis.call('XDEL', KEYS[8], record[1] .. '-0')
+  end
   if record[2] ~= 'answered' and record[2] ~= 'dead' and record[2] ~= 'cancelled' then
     redis.call('HSET', KEYS[index], 'state', ARGV[at + 1], 'generation', ARGV[3], 'endedAt', integer(nowMs()))
     redis.call('HDEL', KEYS[index], 'by', 'alone', 'error')
@@ -48,5 +52,10 @@ for index = 8, #KEYS do
 end
 
 local generation = tonumber(redis.call('HGET', KEYS[2], 'generation') or '0')
+if ARGV[8] ~= '0' and tonumber(ARGV[3]) > generation then
+  local dropped = tonumber(redis.call('HGET', KEYS[2], 'contextDropped') or '0') - tonumber(ARGV[8])
+  if dropped > 0 then redis.call('HSET', KEYS[2], 'contextDropped', integer(dropped))
+  else redis.call('HDEL', KEYS[2], 'contextDropped') end
+end
 redis.call('HSET', KEYS[2], 'generation', integer(math.max(generation, tonumber(ARGV[3]))))
 return 1
