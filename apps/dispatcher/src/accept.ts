@@ -4,6 +4,7 @@ import {
   type AgentDefinition,
   type Clock,
   type Configuration,
+  type DurabilityBarrier,
   deriveMessageId,
   deriveOperationId,
   InvalidMessageError,
@@ -63,6 +64,8 @@ export interface AcceptorOptions {
   readonly turnWakes: TurnWakes;
   readonly rate: MessageRate;
   readonly redis: RedisClient;
+  /** Makes sure that a message is as durable as is configured; absent where Redis does that by itself. */
+  readonly barrier?: DurabilityBarrier | undefined;
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly clock: Clock;
@@ -80,6 +83,8 @@ export interface AcceptorOptions {
  *    entry for an empty session, which the sweeper takes out. Killed after the script: the message is
  *    accepted although nobody was told; the sweeper finds it by the entry, and sent again with the same id
  *    it is a duplicate.
+ *    Where more is asked of Redis than to have it (`dispatcher.durability`), that is waited for here; where it does not
+ *    come, the caller gets an error, and the message is served all the same if it is still there.
  * 4. The wake. Killed before it: the sweeper adds one. It fails: the caller gets an error, sends again, and
  *    the duplicate wakes again. A message that is sure to be served is the only thing that is answered "yes".
  * 5. The list of the tenant's sessions: a convenience, rebuilt from the object store, so its failure is
@@ -254,13 +259,15 @@ export class Acceptor {
 
   /** Steps 3 to 5. */
   async #append(accepted: AcceptedMessage): Promise<AcceptedAnswer> {
-    const { configuration, state, turnWakes } = this.#options;
+    const { configuration, state, turnWakes, barrier } = this.#options;
     const { id: messageId, tenant, sessionId } = accepted;
     if (accepted.wake === false) return await this.#appendContext(accepted);
     const bound = configuration().tenants[tenant]?.limits.mailbox ?? 0;
     const result = await state.accept(accepted, bound);
 
     const ended = result.state !== "accepted" && result.state !== "running";
+    // A duplicate as well: the first may be one that was refused because this failed.
+    if (!ended) await barrier?.confirm(messageId);
     if (!result.leased && !ended) await turnWakes.wake({ sessionId, tenant });
     await this.#list(tenant, sessionId);
     return { messageId, sessionId, seq: result.seq, duplicate: result.duplicate, state: result.state };

@@ -6,6 +6,8 @@ import {
   type ConnectRedisOptions,
   connectRedis,
   DeadLetters,
+  DurabilityBarrier,
+  describeDurability,
   type Environment,
   type Logger,
   longestActivationMs,
@@ -116,7 +118,25 @@ export async function startDispatcher({
   const repliesRedis = connect("replies", {});
 
   const asking = { withinMs: START_TIMEOUT_MS, signal };
-  await awaitAnswer(() => checkRedis(redis), { what: "Redis", ...asking });
+  const { durability } = configuration().dispatcher;
+  const { facts, guarantee } = await awaitAnswer(() => checkRedis(redis, durability), {
+    what: "Redis",
+    ...asking,
+  });
+  const shortcomings = [...guarantee.problems, ...guarantee.missing];
+  log[shortcomings.length > 0 ? "warn" : "info"](
+    { durability, shortcomings },
+    describeDurability(durability, facts),
+  );
+  const { ask } = guarantee;
+  const barrier =
+    ask === "nothing"
+      ? undefined
+      : new DurabilityBarrier({
+          // Of its own: it blocks, and what others ask would wait behind it.
+          redis: connect("durability", { commandTimeoutMs: COMMAND_TIMEOUT_MS, offlineQueue: false }),
+          ask,
+        });
   await awaitAnswer(() => store.probe(signal), { what: "The object store", ...asking });
 
   const { records, events } = configuration().dispatcher;
@@ -145,6 +165,7 @@ export async function startDispatcher({
     turnWakes,
     rate,
     redis,
+    barrier,
     metrics,
     log,
     clock,
@@ -153,7 +174,7 @@ export async function startDispatcher({
   const publicUrl = environment.LONGSHORE_PUBLIC_URL;
   const channels = new Channels({ configuration, store, links, publicUrl, clock });
   stack.defer(() => channels.close());
-  const readiness = () => checkReadiness(redis, closing.signal);
+  const readiness = () => checkReadiness(redis, durability, closing.signal);
 
   const health = await serveHealth({
     host: environment.METRICS_HOST,

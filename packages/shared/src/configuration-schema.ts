@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { durabilities } from "./durability.ts";
 import { nameSchema } from "./names.ts";
 import { sessionModes } from "./session-id.ts";
 import { timeZoneSchema } from "./time-zone.ts";
@@ -277,6 +278,12 @@ export const configurationSchema = z
       .prefault({}),
     dispatcher: z
       .strictObject({
+        durability: z
+          .enum(durabilities)
+          .default("local")
+          .describe(
+            "What an accepted message survives, beside a restart of Redis: `local`, nothing more (the host's loss of power takes up to a second); `fsync`, the loss of power; `replica`, the loss of the host. See docs/operations.md.",
+          ),
         sweeper: duration({ min: "100ms", max: "1h" })
           .prefault("10s")
           .describe("How often lost wakes are looked for."),

@@ -43,6 +43,14 @@ export {
   summarizeDeadMessage,
   summarizeDeadReply,
 } from "./dead-letters.ts";
+export {
+  type Durability,
+  describeDurability,
+  durabilities,
+  type Guarantee,
+  judgeDurability,
+} from "./durability.ts";
+export { DurabilityBarrier, NotDurableError } from "./durability-barrier.ts";
 export { type Environment, environmentSecrets, readEnvironment } from "./environment.ts";
 export { LongshoreError } from "./errors.ts";
 export { type HealthServer, type HealthServerOptions, type NotReady, serveHealth } from "./health-server.ts";
@@ -113,7 +121,7 @@ export {
 export { type ConnectRedisOptions, connectRedis, type RedisClient } from "./redis.ts";
 export { parseRedisUrl, REDIS_URL_FORMS, redisHosts } from "./redis-address.ts";
 export { type RedisFacts, readRedisFacts } from "./redis-facts.ts";
-export { isRedisTrouble } from "./redis-trouble.ts";
+export { isRedisFull, isRedisTrouble } from "./redis-trouble.ts";
 export { retentionOf, type SessionRetention } from "./retention.ts";
 export { type Destination, type Routed, routeMessage } from "./routing.ts";
 export {

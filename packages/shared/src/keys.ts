@@ -39,6 +39,11 @@ export interface SessionKeys {
   readonly events: string;
 }
 
+/** Written and waited for, so that what was written before it is on a replica or on the disk; expires. */
+export function barrierKey(messageId: string): string {
+  return `${messageKey(messageId)}:barrier`;
+}
+
 export function sessionKeys(sessionId: string): SessionKeys {
   const key = (name: string) => `longshore:{${sessionId}}:${name}`;
   return {

@@ -18,3 +18,8 @@ export function isRedisTrouble(error: unknown): boolean {
   if (CLIENT_TROUBLE.test(error.message) || SERVER_TROUBLE.test(error.message)) return true;
   return "code" in error && typeof error.code === "string" && SOCKET_TROUBLE.has(error.code);
 }
+
+/** Whether an error says that Redis has reached its `maxmemory`: it takes nothing more until some is free. */
+export function isRedisFull(error: unknown): boolean {
+  return error instanceof Error && /^OOM\b/.test(error.message);
+}

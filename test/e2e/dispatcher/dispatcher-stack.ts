@@ -33,6 +33,8 @@ export interface StackOptions {
   readonly mailbox?: number;
   /** Merged over the limits of the tenant `acme`. */
   readonly limits?: Readonly<Record<string, unknown>>;
+  /** Merged over the dispatcher's settings. */
+  readonly dispatcher?: Readonly<Record<string, unknown>>;
 }
 
 export interface Running {
@@ -56,6 +58,7 @@ export class DispatcherStack implements AsyncDisposable {
 
   static async start({
     channels = {},
+    dispatcher = {},
     mailbox = 100,
     limits = {},
   }: StackOptions = {}): Promise<DispatcherStack> {
@@ -86,7 +89,7 @@ export class DispatcherStack implements AsyncDisposable {
       ),
       channels: { http: {}, unrouted: {}, ...channels },
       worker: { lease: "1s" },
-      dispatcher: { sweeper: "200ms" },
+      dispatcher: { sweeper: "200ms", ...dispatcher },
     };
     configuration.routes = configuration.routes.filter(({ channel }) => channel !== "unrouted");
     await writeFile(join(directory, "longshore.yaml"), stringify(configuration));

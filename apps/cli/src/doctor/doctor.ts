@@ -23,7 +23,7 @@ export async function doctor({ output, environment: variables, clock }: CommandC
     findings.push(...configurationFindings);
     // Side by side: each waits for another machine.
     const groups = await Promise.all([
-      checkRedis(environment.REDIS_URL),
+      checkRedis(environment.REDIS_URL, configuration?.dispatcher.durability ?? "local"),
       checkStore(environment, clock),
       checkSandboxes(environment, configuration),
     ]);

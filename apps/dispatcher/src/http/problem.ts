@@ -3,6 +3,7 @@ import {
   BadCursorError,
   type InputProblem,
   InvalidMessageError,
+  isRedisFull,
   isRedisTrouble,
   LongshoreError,
   RateLimitedError,
@@ -37,6 +38,7 @@ export interface Problem {
 
 const RETRY_SECONDS = 2;
 const MAILBOX_RETRY_SECONDS = 5;
+const FULL_RETRY_SECONDS = 30;
 
 /** Status by the code of errors that come from below; the rest are 503 where retryable, else 500. */
 const STATUS: Readonly<Record<string, number>> = {
@@ -102,6 +104,15 @@ export function problemOf(error: unknown, bodyIs: "message" | "body" = "body"): 
   if (error instanceof OperationFailedError)
     return problem(STATUS[error.code] ?? OPERATION_FAILED_STATUS, error.code, error.message);
   if (error instanceof LongshoreError) return problemOfLongshore(error);
+  if (isRedisFull(error))
+    return problem(
+      503,
+      "REDIS_FULL",
+      "Redis has no memory left; the same request may be sent again when there is some",
+      {
+        retryAfterSeconds: FULL_RETRY_SECONDS,
+      },
+    );
   if (isRedisTrouble(error))
     return problem(503, "REDIS_UNAVAILABLE", "Redis does not answer; the same request may be sent again", {
       retryAfterSeconds: RETRY_SECONDS,

@@ -12,8 +12,10 @@
 --- @include "now"
 --- @include "fence"
 --- @include "event"
+--- @include "serve-when-full"
 
 if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return -1 end
+serveWhenFull(KEYS[2])
 for index = 4, #KEYS do
   if ARGV[7] == '1' then redis.call('HINCRBY', KEYS[index], 'attempts', 1) end
   redis.call('HSET', KEYS[index], 'state', 'accepted', 'error', ARGV[8])

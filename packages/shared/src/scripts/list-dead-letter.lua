@@ -7,8 +7,10 @@
   Returns  1 on the list   0 it was retried or dropped before; nothing was changed
 ]]
 --- @include "now"
+--- @include "serve-when-full"
 
 if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+serveWhenFull(KEYS[2])
 local diedAt = ARGV[3] == '' and integer(nowMs()) or ARGV[3]
 redis.call('ZADD', KEYS[1], 'NX', diedAt, ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])

@@ -10,7 +10,9 @@
 ]]
 --- @include "now"
 --- @include "event"
+--- @include "serve-when-full"
 
+serveWhenFull(KEYS[2])
 if redis.call('ZADD', KEYS[3], 'NX', integer(nowMs()), ARGV[1]) == 0 then return 0 end
 redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - tonumber(ARGV[2]))
 redis.call('PEXPIRE', KEYS[3], ARGV[3])

@@ -15,8 +15,10 @@
 --- @include "now"
 --- @include "fence"
 --- @include "event"
+--- @include "serve-when-full"
 
 if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return -1 end
+serveWhenFull(KEYS[2])
 
 local at = 10
 for _ = 1, tonumber(ARGV[9]) do

@@ -9,8 +9,10 @@
   Returns  1 released   0 messages wait: serve on   -1 not held any more   -2 a generation is not published
 ]]
 --- @include "fence"
+--- @include "serve-when-full"
 
 if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return -1 end
+serveWhenFull(KEYS[2])
 if tonumber(ARGV[3]) > tonumber(redis.call('HGET', KEYS[2], 'generation') or '0') then return -2 end
 local waiting = redis.call('XLEN', KEYS[3])
 if waiting > 0 and ARGV[4] == '0' then return 0 end

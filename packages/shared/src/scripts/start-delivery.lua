@@ -12,6 +12,7 @@
     {0}                  not in the outbox any more: nothing to send
 ]]
 --- @include "now"
+--- @include "serve-when-full"
 
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end
 local now = nowMs()
@@ -20,6 +21,7 @@ attempts = tonumber(attempts or '0')
 first = tonumber(first or now)
 local elapsed = math.max(now - first, 0)
 if outcome == 'unknown' and ARGV[3] == '0' then return {-1, attempts, elapsed} end
+serveWhenFull(KEYS[2])
 redis.call('HSET', KEYS[2], ARGV[1], attempts + 1 .. ':' .. integer(first) .. ':unknown')
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return {1, attempts + 1, elapsed}

@@ -15,8 +15,10 @@
 --- @include "fence"
 --- @include "event"
 --- @include "death"
+--- @include "serve-when-full"
 
 if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return {-1} end
+serveWhenFull(KEYS[2])
 
 local left = redis.call('HMGET', KEYS[2], 'turn', 'turnMessages', 'cancel', 'cancelMode')
 if left[1] and left[1] == left[3] and left[4] == 'cancel' and left[1] ~= ARGV[7] then

@@ -14,6 +14,7 @@
     {-1, ms}    a retry is not due before so long
 ]]
 --- @include "now"
+--- @include "serve-when-full"
 
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return {0, math.max(redis.call('PTTL', KEYS[1]), 1)}
@@ -25,6 +26,7 @@ if due > 0 then return {-1, due} end
 
 local before = 'unknown'
 if session[1] then before = session[2] == session[1] and 'clean' or 'unclean' end
+serveWhenFull(KEYS[2])
 local epoch = redis.call('HINCRBY', KEYS[2], 'epoch', 1)
 redis.call('HSET', KEYS[1], 'nonce', ARGV[1], 'worker', ARGV[2], 'epoch', epoch)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
