@@ -40,6 +40,8 @@ export type Effect =
   | "redis-lost"
   /** Connections to Redis were cut, or it did not answer for a while. */
   | "redis-away"
+  /** Activations lost the jobs that they run under. */
+  | "jobs-lost"
   /** A worker did not run for longer than its lease. */
   | "worker-stopped"
   /** A dispatcher died, or was stopped. */

@@ -35,7 +35,10 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map([
   ["stops", scenario([lane("stop worker", "delay commit", "delay commit")])],
   ["restores", scenario([lane("restore redis", "restore redis", "restore redis")])],
   ["wakes", scenario([lane("add wakes", "add wakes", "add wakes", "add wakes", "add wakes")])],
-  ["lost wakes", scenario([lane("kill: accepted, not woken", "lose wakes", "kill: accepted, not woken")])],
+  [
+    "lost wakes",
+    scenario([lane("obliterate wakes", "kill: prompting", "obliterate wakes", "kill: prompting")]),
+  ],
   ["sandboxes", scenario([lane("kill sandbox", "kill sandbox", "kill sandbox")])],
   [
     "content",

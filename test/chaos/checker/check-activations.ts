@@ -40,7 +40,7 @@ export const checkActivations: Check = (history) => {
       const from = at - leaseMs - NOTICE_MS;
       const explained =
         happened(history, ["worker-stopped"], from, at, seat) ||
-        happened(history, ["redis-away", "redis-lost"], from, at);
+        happened(history, ["redis-away", "redis-lost", "jobs-lost"], from, at);
       if (!explained)
         violations.push({
           check: "activations",

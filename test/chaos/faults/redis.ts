@@ -71,15 +71,26 @@ export const addWakes: Fault = async (fleet) => {
 };
 
 /** Wakes that wait are gone: the sweeper brings back what is needed. */
-export const loseWakes: Fault = async (fleet) => {
+export const loseWakes: Fault = (fleet) => withWakes(fleet, "wakes lost", [], (queue) => queue.drain(true));
+
+/** The whole queue is gone, with the wakes under which sessions are served now. */
+export const obliterateWakes: Fault = (fleet) =>
+  withWakes(fleet, "queue of wakes obliterated", ["jobs-lost"], (queue) => queue.obliterate({ force: true }));
+
+async function withWakes(
+  fleet: ChaosFleet,
+  kind: string,
+  effects: Parameters<ChaosFleet["begin"]>[2],
+  work: (queue: ReturnType<typeof openTurnWakes>["queue"]) => Promise<void>,
+): Promise<boolean> {
   await using redis = connect(fleet);
   const wakes = openTurnWakes(redis.client);
-  const over = fleet.begin("wakes lost", "all");
-  await wakes.queue.drain(true);
+  const over = fleet.begin(kind, "all", effects);
+  await work(wakes.queue);
   await wakes.close();
   over();
   return true;
-};
+}
 
 function connect(fleet: ChaosFleet): AsyncDisposable & { readonly client: Redis } {
   const client = new Redis(fleet.fleet.redis.url, { maxRetriesPerRequest: null });
