@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { cacheDirectory } from "../../infra/setup/paths.ts";
+import type { LogLine } from "../support/app-process.ts";
 import { Fleet } from "../support/fleet.ts";
 import type { Effect, Incident, LateCommit } from "./history.ts";
 import { ReplyReceiver } from "./reply-receiver.ts";
@@ -13,6 +14,8 @@ import { Traffic } from "./traffic.ts";
 export const LEASE_MS = 2_000;
 /** More than the sessions need while one of the workers is away. */
 const PLACES = 6;
+/** Which message of the first session kills its worker. */
+const DEADLY_AT = 3;
 /** A gap of the harness' own timer that says that the machine stood still, in ms. */
 const STALL_MS = 700;
 const STALL_CHECK_MS = 100;
@@ -23,6 +26,8 @@ export interface ChaosFleetOptions {
   /** Sessions whose sandbox is bubblewrap, and those whose is Docker. */
   readonly sessions: { readonly bwrap: number; readonly docker: number };
   readonly random: SeededRandom;
+  /** Whether one of the messages kills whatever process serves it. @default false */
+  readonly hasDeadlyMessage?: boolean;
   /** Merged over the worker's settings. */
   readonly worker?: Readonly<Record<string, unknown>>;
 }
@@ -42,7 +47,7 @@ export class ChaosFleet implements AsyncDisposable {
     fleet: Fleet,
     receiver: ReplyReceiver,
     seats: readonly Seat[],
-    { sessions, random }: ChaosFleetOptions,
+    { sessions, random, hasDeadlyMessage = false }: ChaosFleetOptions,
   ) {
     this.fleet = fleet;
     this.receiver = receiver;
@@ -56,9 +61,13 @@ export class ChaosFleet implements AsyncDisposable {
       addresses: () =>
         this.dispatchers.flatMap(({ ready }) => (ready === undefined ? [] : String(ready.url))),
       key: fleet.key,
-      conversations: agents.map((agent, index) => ({ conversation: `c${index}`, agent })),
+      conversations: agents.map((agent, index) => ({
+        ...{ conversation: `c${index}`, agent },
+        deadlyAt: hasDeadlyMessage && index === 0 ? DEADLY_AT : undefined,
+      })),
       random: random.fork("traffic"),
     });
+    for (const seat of this.workers) seat.onLine = (line) => this.#strike(seat, line);
     receiver.onAnswered = (messageId) => this.traffic.answered(messageId);
     let lastMs = Date.now();
     this.#stallWatch = setInterval(() => {
@@ -127,6 +136,24 @@ export class ChaosFleet implements AsyncDisposable {
     return () => {
       incident.until = Date.now();
     };
+  }
+
+  /** Kills the process that sends a deadly message as a prompt: a worker, or one that it started for that. */
+  #strike(seat: Seat, { msg, messageIds, pid }: LogLine): void {
+    if (msg !== "prompt sent" || !Array.isArray(messageIds)) return;
+    if (!messageIds.some((messageId) => this.traffic.isDeadly(String(messageId)))) return;
+    if (pid !== seat.process.pid) {
+      this.begin("quarantine killed by its message", seat.name)();
+      process.kill(Number(pid), "SIGKILL");
+      return;
+    }
+    const over = this.begin("worker killed by a message", seat.name);
+    seat.expectEnd();
+    seat.process.signal("SIGKILL");
+    void seat.alone(async () => {
+      if (seat.ready === undefined) await seat.restart();
+      over();
+    });
   }
 
   /** Redis' data as it is now; gives how to go back to it. */

@@ -8,18 +8,11 @@ import {
   SessionStore,
   type WorkingCopy,
 } from "@longshore/session-store";
-import {
-  commitNoteSchema,
-  connectRedis,
-  deriveSessionId,
-  type MessageRecord,
-  SessionState,
-} from "@longshore/shared";
+import { commitNoteSchema, connectRedis, type MessageRecord, SessionState } from "@longshore/shared";
 import { type ChaosFleet, LEASE_MS } from "./chaos-fleet.ts";
 import type { History, RestoredGeneration, SessionHistory } from "./history.ts";
-import type { Sender } from "./traffic.ts";
+import { type Sender, TENANT } from "./traffic.ts";
 
-const TENANT = "acme";
 const PAGE = 100;
 /** Sessions that are read side by side. */
 const AT_ONCE = 4;
@@ -64,11 +57,10 @@ export async function collectHistory(
 
 async function collectSession(
   fleet: ChaosFleet,
-  { conversation, agent, messages }: Sender,
+  { conversation, sessionId, messages }: Sender,
   store: SessionStore,
   state: SessionState,
 ): Promise<SessionHistory> {
-  const sessionId = deriveSessionId("per-thread", { tenant: TENANT, agent, channel: "hook", conversation });
   const generations = await restoreAll(store, { tenant: TENANT, sessionId });
   const records = new Map<string, MessageRecord>();
   for (const { note } of generations) {

@@ -44,15 +44,19 @@ async function containers(runDirectory: string): Promise<Leftover[]> {
   }));
 }
 
-/** Those that name the run directory or see it mounted. */
+/** Those that name the run directory, were started with it, or see it mounted. */
 async function processes(runDirectory: string): Promise<Leftover[]> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
   const found = await Promise.all(
     pids.map(async (pid) => {
       const read = (file: string) => readFile(`/proc/${pid}/${file}`, "utf8").catch(() => "");
-      const [command, mounted] = await Promise.all([read("cmdline"), read("mountinfo")]);
-      if (!command.includes(runDirectory) && !mounted.includes(`${runDirectory}/workers`)) return [];
-      const what = `process ${pid} ${command.replaceAll("\0", " ").slice(0, 200)}`;
+      const [command, mounted, variables] = await Promise.all(["cmdline", "mountinfo", "environ"].map(read));
+      const isOne =
+        command?.includes(runDirectory) ||
+        mounted?.includes(`${runDirectory}/workers`) ||
+        variables?.split("\0").includes(`LONGSHORE_RUN_DIR=${runDirectory}`);
+      if (!isOne) return [];
+      const what = `process ${pid} ${command?.replaceAll("\0", " ").slice(0, 200)}`;
       return [{ what, remove: async () => void process.kill(Number(pid), "SIGKILL") }];
     }),
   );

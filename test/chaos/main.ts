@@ -60,7 +60,7 @@ async function main(): Promise<number> {
 }
 
 function longSchedule(durationMs: number): Scenario {
-  return { durationMs, lanes: planFaults, workers: WORKERS, sessions: SESSIONS };
+  return { durationMs, lanes: planFaults, workers: WORKERS, sessions: SESSIONS, hasDeadlyMessage: true };
 }
 
 async function summary(file: string): Promise<number> {

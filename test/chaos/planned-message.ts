@@ -7,9 +7,10 @@ import type { SeededRandom } from "./seeded-random.ts";
  * - `slow`: the same, and takes a while
  * - `blob`: the same, and leaves a new file that is too large to travel in a commit record
  * - `crash`, `error`, `memory`: poison; the agent dies, refuses or is ended for its memory, each time
+ * - `deadly`: poison; the process that sends it as a prompt is killed, each time
  * - `oversized`: nothing; it is longer than its agent takes, and is to be refused
  */
-export type MessageKind = "count" | "slow" | "blob" | "crash" | "error" | "memory" | "oversized";
+export type MessageKind = "count" | "slow" | "blob" | "crash" | "error" | "memory" | "deadly" | "oversized";
 
 export interface PlannedMessage {
   /** As its sender chose it. */
@@ -22,7 +23,7 @@ export interface PlannedMessage {
   readonly pauseMs: number;
 }
 
-const poisons: readonly MessageKind[] = ["crash", "error", "memory"];
+const poisons: readonly MessageKind[] = ["crash", "error", "memory", "deadly"];
 const BLOB_BYTES = 300_000;
 /** Beyond what an agent takes unless it is told else. */
 const OVERSIZED_BYTES = 256 * 1024 + 1;
@@ -40,11 +41,20 @@ export function isPoison(kind: MessageKind): boolean {
   return poisons.includes(kind);
 }
 
-/** The messages of a session, without an end. */
-export function* planMessages(random: SeededRandom, conversation: string): Generator<PlannedMessage> {
+/**
+ * The messages of a session, without an end.
+ *
+ * @param deadlyAt the number of one that is deadly: there are few, since each takes its time. @default none
+ */
+export function* planMessages(
+  random: SeededRandom,
+  conversation: string,
+  deadlyAt?: number,
+): Generator<PlannedMessage> {
   for (let at = 0; ; at++) {
     const id = `${conversation}-${at}`;
-    const kind = pickKind(random.integer(0, 999));
+    const picked = pickKind(random.integer(0, 999));
+    const kind = at === deadlyAt ? "deadly" : picked;
     const isTwice = random.integer(0, 999) < TWICE;
     const rests = random.integer(1, REST_EVERY) === 1;
     const pauseMs = rests ? random.integer(300, 3_000) : random.integer(0, 150);
@@ -62,6 +72,8 @@ function pickKind(number: number): MessageKind {
 }
 
 export function textOf(id: string, kind: MessageKind): string {
+  // Long enough for whoever is to kill its worker.
+  if (kind === "deadly") return "$ sleep 30";
   if (isPoison(kind)) return `!${kind}`;
   if (kind === "oversized") return "x".repeat(OVERSIZED_BYTES);
   return [

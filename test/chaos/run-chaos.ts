@@ -23,6 +23,8 @@ export interface ChaosOptions {
   readonly lanes: (random: SeededRandom) => readonly Lane[];
   readonly workers: number;
   readonly sessions: { readonly bwrap: number; readonly docker: number };
+  /** Whether one of the messages kills whatever process serves it. @default false */
+  readonly hasDeadlyMessage?: boolean;
   /** Merged over the worker's settings. */
   readonly worker?: Readonly<Record<string, unknown>>;
   /** The longest that the fleet may need, once it is left alone, to answer what it was sent, in ms. @default 90000 */
@@ -55,8 +57,21 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const random = new SeededRandom(seed);
   const missed: Record<string, number> = {};
   const startedAt = Date.now();
-  const { workers, sessions, worker = {}, finishLimitMs = FINISH_LIMIT_MS } = options;
-  await using fleet = await ChaosFleet.start({ workers, dispatchers: 2, sessions, random, worker });
+  const {
+    workers,
+    sessions,
+    worker = {},
+    hasDeadlyMessage = false,
+    finishLimitMs = FINISH_LIMIT_MS,
+  } = options;
+  await using fleet = await ChaosFleet.start({
+    workers,
+    dispatchers: 2,
+    sessions,
+    random,
+    worker,
+    hasDeadlyMessage,
+  });
   report(`seed ${seed}: the fleet is up after ${Date.now() - startedAt} ms`);
   fleet.traffic.start();
   await delay(WARM_UP_MS);

@@ -39,7 +39,8 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map([
     "lost wakes",
     scenario([lane("obliterate wakes", "kill: prompting", "obliterate wakes", "kill: prompting")]),
   ],
-  ["sandboxes", scenario([lane("kill sandbox", "kill sandbox", "kill sandbox")])],
+  ["deadly", scenario([lane("roll dispatcher")], { hasDeadlyMessage: true, finishLimitMs: 60_000 })],
+  ["sandboxes", scenario([lane(...Array.from({ length: 6 }, () => "kill sandbox"))])],
   [
     "content",
     scenario([lane("kill: prompting", "refuse content", "kill: prompting", "refuse content")], {

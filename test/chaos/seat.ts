@@ -1,12 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { processesMentioning, processesWithVariable } from "../../infra/setup/process-table.ts";
 import { FaultProxy } from "../faults/fault-proxy.ts";
 import { AppProcess, type LogLine } from "../support/app-process.ts";
 import { HoldingProxy } from "../support/holding-proxy.ts";
 import type { ProcessHistory } from "./history.ts";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
+const ID_VARIABLE = "LONGSHORE_WORKER_ID";
 /** A process that starts beside many others. */
 const START_LIMIT_MS = 60_000;
 /** SIGTERM to the end: the drain time, and what comes after it. */
@@ -29,8 +31,10 @@ export class Seat implements AsyncDisposable {
   readonly app: "worker" | "dispatcher";
   readonly redis: HoldingProxy;
   readonly store: FaultProxy;
+  /** Told of each line that a process of this seat, or one that it started, logs. */
+  onLine: (line: LogLine) => void = () => undefined;
   readonly #environment: NodeJS.ProcessEnv;
-  readonly #past: { readonly process: AppProcess; wasToEnd: boolean }[] = [];
+  readonly #past: { readonly process: AppProcess; readonly id: string; wasToEnd: boolean }[] = [];
   #ready: LogLine | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
@@ -73,13 +77,15 @@ export class Seat implements AsyncDisposable {
   }
 
   async start(): Promise<void> {
+    const id = `${this.name}-${randomBytes(3).toString("hex")}`;
     const process = AppProcess.start(
       this.name,
       [join(repository, "apps", this.app, "src/main.ts")],
-      { ...this.#environment, LONGSHORE_WORKER_ID: `${this.name}-${randomBytes(3).toString("hex")}` },
+      { ...this.#environment, [ID_VARIABLE]: id },
       { ownGroup: true },
     );
-    const entry = { process, wasToEnd: false };
+    process.onLine = (line) => this.onLine(line);
+    const entry = { process, id, wasToEnd: false };
     this.#past.push(entry);
     try {
       this.#ready = await process.line(
@@ -94,9 +100,13 @@ export class Seat implements AsyncDisposable {
     }
   }
 
+  /** The process, and any that it started for a message of its own: it may be that one's connection that is held. */
   async kill(): Promise<void> {
     this.#willEnd();
-    await this.process.kill();
+    const { process, id } = this.#past.at(-1) as (typeof this.#past)[number];
+    process.signal("SIGKILL");
+    killAll(await quarantinesOf(id));
+    await process.kill();
   }
 
   /** SIGTERM, and SIGKILL for one that does not end by it in its time, which is an error. */
@@ -148,6 +158,24 @@ export class Seat implements AsyncDisposable {
     if (this.#past.length > 0) await this.kill();
     await this.redis[Symbol.asyncDispose]();
     await this.store[Symbol.asyncDispose]();
+  }
+}
+
+async function quarantinesOf(id: string): Promise<number[]> {
+  const [started, quarantines] = await Promise.all([
+    processesWithVariable(ID_VARIABLE, id),
+    processesMentioning("quarantined-worker"),
+  ]);
+  return started.filter((pid) => quarantines.includes(pid));
+}
+
+function killAll(pids: readonly number[]): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { deriveMessageId, deriveSessionId } from "@longshore/shared";
 import { z } from "zod";
 import type { SentMessage } from "./history.ts";
 import { type PlannedMessage, planMessages } from "./planned-message.ts";
@@ -6,11 +7,12 @@ import type { SeededRandom } from "./seeded-random.ts";
 
 const acceptedSchema = z.object({
   messageId: z.string(),
-  sessionId: z.string(),
   seq: z.number(),
   duplicate: z.boolean(),
 });
 
+export const TENANT = "acme";
+const CHANNEL = "hook";
 /** Messages of a session that its sender has under way at once. */
 const WINDOW = 4;
 /** Between two tries of a message that was not accepted, in ms. */
@@ -22,7 +24,12 @@ export interface TrafficOptions {
   /** Addresses of the dispatchers that are up; may be none for a while. */
   readonly addresses: () => readonly string[];
   readonly key: string;
-  readonly conversations: readonly { readonly conversation: string; readonly agent: string }[];
+  readonly conversations: readonly {
+    readonly conversation: string;
+    readonly agent: string;
+    /** Number of the message that kills its worker. @default none */
+    readonly deadlyAt?: number | undefined;
+  }[];
   readonly random: SeededRandom;
 }
 
@@ -40,9 +47,9 @@ export class Traffic {
   constructor(options: TrafficOptions) {
     this.#options = options;
     this.#senders = options.conversations.map(
-      ({ conversation, agent }) =>
+      ({ conversation, agent, deadlyAt }) =>
         new Sender(conversation, agent, {
-          plan: planMessages(options.random.fork(conversation), conversation),
+          plan: planMessages(options.random.fork(conversation), conversation, deadlyAt),
           random: options.random.fork(`${conversation}/ways`),
           post: (body, random) => this.#post(body, random),
           stopping: this.#stopping.signal,
@@ -61,6 +68,11 @@ export class Traffic {
 
   start(): void {
     this.#running = Promise.all(this.#senders.map((sender) => sender.run()));
+  }
+
+  /** Whether a message's worker is to be killed. */
+  isDeadly(messageId: string): boolean {
+    return this.#senders.some((sender) => sender.isDeadly(messageId));
   }
 
   /** A reply to a message has come. */
@@ -129,7 +141,8 @@ export class Sender {
   readonly conversation: string;
   readonly agent: string;
   readonly messages: SentMessage[] = [];
-  sessionId: string | undefined;
+  readonly sessionId: string;
+  readonly #deadly = new Set<string>();
   readonly #parts: SenderParts;
   readonly #answered = new Set<string>();
   readonly #watchers = new Set<() => void>();
@@ -137,12 +150,17 @@ export class Sender {
   constructor(conversation: string, agent: string, parts: SenderParts) {
     this.conversation = conversation;
     this.agent = agent;
+    this.sessionId = deriveSessionId("per-thread", { tenant: TENANT, agent, channel: CHANNEL, conversation });
     this.#parts = parts;
   }
 
   /** What was sent and has no answer yet. */
   get unanswered(): string[] {
     return this.messages.filter((sent) => !this.#isOver(sent)).map(({ planned }) => planned.id);
+  }
+
+  isDeadly(messageId: string): boolean {
+    return this.#deadly.has(messageId);
   }
 
   answered(messageId: string): void {
@@ -165,6 +183,7 @@ export class Sender {
       await this.#until(() => this.unanswered.length < WINDOW, stopping);
       await delay(planned.pauseMs, undefined, { signal: stopping }).catch(() => undefined);
       if (stopping.aborted) break;
+      if (planned.kind === "deadly") this.#deadly.add(deriveMessageId(this.sessionId, planned.id));
       const sent: SentMessage = { planned, acceptances: [] };
       this.messages.push(sent);
       await Promise.all([this.#send(sent), ...(planned.isTwice ? [this.#send(sent)] : [])]);
@@ -182,13 +201,11 @@ export class Sender {
     const { post, random, ended } = this.#parts;
     const { id, text } = sent.planned;
     const { conversation, agent } = this;
-    const body = { id, agent, channel: "hook", conversation, sender: { id: "ada" }, text };
+    const body = { id, agent, channel: CHANNEL, conversation, sender: { id: "ada" }, text };
     while (!ended.aborted) {
       const posted = await post(body, random);
       if (posted.outcome === "accepted") {
-        const { sessionId, ...acceptance } = posted.answer;
-        this.sessionId = sessionId;
-        sent.acceptances.push({ at: Date.now(), ...acceptance });
+        sent.acceptances.push({ at: Date.now(), ...posted.answer });
         return this.#notify();
       }
       if (posted.outcome === "refused") {

@@ -16,6 +16,8 @@ const LINES_SHOWN = 20;
 export class AppProcess {
   readonly name: string;
   readonly lines: LogLine[] = [];
+  /** Told of each line of the log as it is written. */
+  onLine: (line: LogLine) => void = () => undefined;
   readonly #child: ChildProcess;
   readonly #exit: Promise<number | null>;
   readonly #watchers = new Set<() => void>();
@@ -35,7 +37,9 @@ export class AppProcess {
     });
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
       try {
-        this.lines.push(JSON.parse(line) as LogLine);
+        const parsed = JSON.parse(line) as LogLine;
+        this.lines.push(parsed);
+        this.onLine(parsed);
       } catch {
         this.#stderr += `${line}\n`;
       }

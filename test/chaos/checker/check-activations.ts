@@ -2,6 +2,8 @@ import { happened } from "../history.ts";
 import type { Check, Violation } from "./violation.ts";
 
 const LOST = "lost the session; what was not committed is dropped";
+/** A worker may give a session up by its own clock, on a machine that is too busy to run it. */
+const BY_OWN_CLOCK = "(expired)";
 /** A lease may be noticed as lost only when the process gets to it. */
 const NOTICE_MS = 10_000;
 
@@ -36,7 +38,7 @@ export const checkActivations: Check = (history) => {
   for (const { name, lines } of processes) {
     const seat = name.split("#")[0];
     for (const { at, line } of lines) {
-      if (line.msg !== LOST) continue;
+      if (line.msg !== LOST || JSON.stringify(line.err ?? "").includes(BY_OWN_CLOCK)) continue;
       const from = at - leaseMs - NOTICE_MS;
       const explained =
         happened(history, ["worker-stopped"], from, at, seat) ||

@@ -12,14 +12,16 @@ export function killIn(phase: Phase): Fault {
     if (seat === undefined) return false;
     return await seat.alone(async () => {
       const isMet = (await meet(seat, phase, MEET_LIMIT_MS)) !== undefined;
-      // A worker that drains ends by itself, met or not.
-      const isEnding = seat.ready === undefined;
-      if (!isMet && !isEnding) return false;
+      if (!isMet) {
+        // It drains, or something else has killed it: in any case it is not there for long.
+        if (seat.ready === undefined) await seat.restart();
+        return false;
+      }
       const effects = phase.app === "dispatcher" ? (["dispatcher-gone"] as const) : [];
       const over = fleet.begin(`kill: ${phase.name}`, seat.name, effects);
       await seat.restart();
       over();
-      return isMet;
+      return true;
     });
   };
 }

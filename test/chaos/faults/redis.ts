@@ -62,9 +62,8 @@ export const addWakes: Fault = async (fleet) => {
   await using redis = connect(fleet);
   const wakes = openTurnWakes(redis.client);
   const over = fleet.begin("stray wakes", "all");
-  for (const { sessionId } of fleet.traffic.senders) {
-    if (sessionId !== undefined) await wakes.queue.add("wake", { sessionId }, { removeOnComplete: true });
-  }
+  for (const { sessionId } of fleet.traffic.senders)
+    await wakes.queue.add("wake", { sessionId }, { removeOnComplete: true });
   await wakes.close();
   over();
   return true;

@@ -3,11 +3,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import { engineAt } from "../../../infra/setup/provided-services.ts";
 import type { Fault as WireFault } from "../../faults/fault-proxy.ts";
 import { required } from "../../support/fleet.ts";
+import { meet, phaseNamed } from "../phases.ts";
 import type { Seat } from "../seat.ts";
 import type { Fault } from "./fault.ts";
 
 /** How long a worker's store, or the receiver of replies, is bad, in ms. */
 const BAD_MS = 3_000;
+const MEET_LIMIT_MS = 6_000;
 /** One request of so many goes wrong. */
 const ONE_OF = 4;
 const wireFaults: readonly WireFault[] = [
@@ -68,29 +70,42 @@ export const harmReceiver: Fault = async (fleet, _number, random) => {
   return true;
 };
 
-/** The agent of some session is killed, whatever it does. */
-export const killSandbox: Fault = async (fleet, _number, random) => {
-  const runDirectory = fleet.fleet.environment.LONGSHORE_RUN_DIR as string;
-  const found: (() => unknown)[] = [];
-  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
-    const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-    if (command.includes("bwrap") && command.includes(`${runDirectory}/workers/`))
-      found.push(() => process.kill(Number(pid), "SIGKILL"));
-  }
-  const engine = engineAt(required("DOCKER_HOST"));
-  const filters = { label: [`longshore.run-directory=${runDirectory}`] };
-  for (const { Id } of await engine.listContainers({ filters }))
-    found.push(() => engine.getContainer(Id).kill());
-  if (found.length === 0) return false;
-  const over = fleet.begin("sandbox killed", "all");
-  try {
-    await random.pick(found)();
-  } catch {
-    // It ended by itself just then.
-  }
-  over();
-  return true;
+/** The agents of all sessions on a worker are killed, just when one of them has got a prompt. */
+export const killSandbox: Fault = async (fleet, number) => {
+  const seat = fleet.workers[number % fleet.workers.length] as Seat;
+  return await seat.alone(async () => {
+    const workerId = String(seat.ready?.workerId);
+    if ((await meet(seat, phaseNamed("prompting"), MEET_LIMIT_MS)) === undefined) return false;
+    // Looked up only now: those that run a prompt must be among them. They may be new.
+    const found = await sandboxesOf(workerId);
+    const over = fleet.begin("sandboxes of a worker killed", seat.name);
+    // One that has ended by itself just then is not there to be killed.
+    await Promise.allSettled(found.map(async (kill) => await kill()));
+    over();
+    return found.length > 0;
+  });
 };
+
+/** By their mounts, which name the worker's slots: the sandbox's own processes see them, and nobody else. */
+async function sandboxesOf(workerId: string): Promise<(() => unknown)[]> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const processes = await Promise.all(
+    pids.map(async (pid) => {
+      const mounts = await readFile(`/proc/${pid}/mountinfo`, "utf8").catch(() => "");
+      return mounts.includes(`/workers/${workerId}/`) ? [() => process.kill(Number(pid), "SIGKILL")] : [];
+    }),
+  );
+  const engine = engineAt(required("DOCKER_HOST"));
+  const containers = await engine.listContainers({ filters: { label: [`longshore.worker=${workerId}`] } });
+  return [
+    ...processes.flat(),
+    ...containers.map(
+      ({ Id }) =>
+        () =>
+          engine.getContainer(Id).kill(),
+    ),
+  ];
+}
 
 /** SIGTERM, and a new process when it has ended: one step of a rolling update. */
 export const rollWorker: Fault = (fleet, number) => roll(fleet, fleet.workers, number);
