@@ -103,9 +103,9 @@ export class Seat implements AsyncDisposable {
   /** The process, and any that it started for a message of its own: it may be that one's connection that is held. */
   async kill(): Promise<void> {
     this.#willEnd();
-    const { process, id } = this.#past.at(-1) as (typeof this.#past)[number];
+    const { process } = this;
     process.signal("SIGKILL");
-    killAll(await quarantinesOf(id));
+    killAll(await quarantinesOf(this.#past.at(-1)?.id ?? ""));
     await process.kill();
   }
 
