@@ -42,6 +42,7 @@ export class ChaosFleet implements AsyncDisposable {
   readonly incidents: Incident[] = [];
   readonly lateCommits: LateCommit[] = [];
   readonly #stallWatch: NodeJS.Timeout;
+  #isStopping = false;
 
   private constructor(
     fleet: Fleet,
@@ -141,7 +142,7 @@ export class ChaosFleet implements AsyncDisposable {
   /** Kills the process that sends a deadly message as a prompt: a worker, or one that it started for that. */
   #strike(seat: Seat, { msg, messageIds, pid }: LogLine): void {
     if (msg !== "prompt sent" || !Array.isArray(messageIds)) return;
-    if (!messageIds.some((messageId) => this.traffic.isDeadly(String(messageId)))) return;
+    if (this.#isStopping || !messageIds.some((id) => this.traffic.isDeadly(String(id)))) return;
     if (pid !== seat.process.pid) {
       this.begin("quarantine killed by its message", seat.name)();
       process.kill(Number(pid), "SIGKILL");
@@ -151,7 +152,8 @@ export class ChaosFleet implements AsyncDisposable {
     seat.expectEnd();
     seat.process.signal("SIGKILL");
     void seat.alone(async () => {
-      if (seat.ready === undefined) await seat.restart();
+      // What stops all may have come in between.
+      if (seat.ready === undefined && !this.#isStopping) await seat.restart();
       over();
     });
   }
@@ -173,8 +175,10 @@ export class ChaosFleet implements AsyncDisposable {
   /** Ends all processes in order: the workers first, which still have replies to hand over. */
   async stop(): Promise<void> {
     clearInterval(this.#stallWatch);
-    await Promise.all(this.workers.map((seat) => seat.stop()));
-    await Promise.all(this.dispatchers.map((seat) => seat.stop()));
+    this.#isStopping = true;
+    // Behind whoever is still at work on a seat.
+    await Promise.all(this.workers.map((seat) => seat.alone(() => seat.stop())));
+    await Promise.all(this.dispatchers.map((seat) => seat.alone(() => seat.stop())));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
