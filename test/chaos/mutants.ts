@@ -51,7 +51,8 @@ async function runMutant(patch: string, scenario: string): Promise<Pick<MutantRe
   const copy = await mkdtemp(join(tmpdir(), "longshore-mutant-"));
   try {
     await copySources(copy);
-    const applied = await capture(["git", "apply", "--whitespace=nowarn", patch], { cwd: copy });
+    // What stands around a change may change: the lines that are taken out have to be there.
+    const applied = await capture(["git", "apply", "--whitespace=nowarn", "-C0", patch], { cwd: copy });
     if (applied.status !== 0) return { outcome: "broken", what: applied.output };
     for (let tried = 0; tried < SEEDS_TRIED; tried++) {
       const { status, what } = await runScenario(copy, scenario, String(Number(SEED) + tried));
