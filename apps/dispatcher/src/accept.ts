@@ -7,6 +7,7 @@ import {
   type DurabilityBarrier,
   deriveMessageId,
   deriveOperationId,
+  GatheredCalls,
   InvalidMessageError,
   type Logger,
   MailboxFullError,
@@ -35,7 +36,14 @@ import { TooManyWaitingError, WAIT_HORIZON_MS, type WaitingMessages } from "./wa
 
 /** How long the object store may take for the attachments of a message, in ms. */
 const STORE_TIMEOUT_MS = 60_000;
+/** Sessions that are put into the lists of their tenants together at most. */
+const LISTED_TOGETHER = 1_000;
 const UNKNOWN = "unknown";
+
+interface TenantSession {
+  readonly tenant: string;
+  readonly sessionId: string;
+}
 
 export interface AcceptedAnswer {
   readonly messageId: string;
@@ -92,9 +100,11 @@ export interface AcceptorOptions {
  */
 export class Acceptor {
   readonly #options: AcceptorOptions;
+  readonly #listing: GatheredCalls<TenantSession, undefined>;
 
   constructor(options: AcceptorOptions) {
     this.#options = options;
+    this.#listing = new GatheredCalls((sessions) => this.#listAll(sessions), LISTED_TOGETHER);
   }
 
   /**
@@ -268,8 +278,9 @@ export class Acceptor {
     const ended = result.state !== "accepted" && result.state !== "running";
     // A duplicate as well: the first may be one that was refused because this failed.
     if (!ended) await barrier?.confirm(messageId);
+    const listed = this.#list(tenant, sessionId);
     if (!result.leased && !ended) await turnWakes.wake({ sessionId, tenant });
-    await this.#list(tenant, sessionId);
+    await listed;
     return { messageId, sessionId, seq: result.seq, duplicate: result.duplicate, state: result.state };
   }
 
@@ -313,12 +324,23 @@ export class Acceptor {
   }
 
   async #list(tenant: string, sessionId: string): Promise<void> {
-    const { redis, clock, log } = this.#options;
     try {
-      await redis.zadd(tenantSessionsKey(tenant), clock.now(), sessionId);
+      await this.#listing.add({ tenant, sessionId });
     } catch (error) {
-      log.warn({ err: error, sessionId }, "session not listed");
+      this.#options.log.warn({ err: error, sessionId }, "session not listed");
     }
+  }
+
+  async #listAll(sessions: readonly TenantSession[]): Promise<undefined[]> {
+    const { redis, clock } = this.#options;
+    const now = clock.now();
+    const tenants = Map.groupBy(sessions, ({ tenant }) => tenant);
+    await Promise.all(
+      Array.from(tenants, ([tenant, members]) =>
+        redis.zadd(tenantSessionsKey(tenant), ...members.flatMap(({ sessionId }) => [now, sessionId])),
+      ),
+    );
+    return sessions.map(() => undefined);
   }
 
   /** Labels are bounded: names that a sender made up are not among them. */

@@ -47,8 +47,8 @@ const SUSPECTS_MAX = 2;
 export interface ActivationParts {
   readonly state: SessionState;
   readonly store: SessionStore;
-  readonly slots: Slots;
-  readonly users: SandboxUsers;
+  readonly slots: Pick<Slots, "create" | "furnish" | "remove">;
+  readonly users: Pick<SandboxUsers, "acquire" | "release">;
   readonly runtimeOf: (agent: AgentDefinition) => SandboxRuntime;
   readonly replyWakes: WakeQueue<ReplyWake>;
   /** The definition in force; undefined where the agent is not configured (any more). */

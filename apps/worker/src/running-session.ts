@@ -25,7 +25,7 @@ export class RunningSession {
     readonly sandbox: Sandbox;
     readonly copy: WorkingCopy;
     readonly definition: AgentDefinition;
-    readonly slots: Slots;
+    readonly slots: Pick<Slots, "furnish">;
     /** Names the slot. */
     readonly nonce: string;
     readonly slotDirectory: string;

@@ -30,6 +30,8 @@ export class SandboxUsers {
   readonly #workerId: string;
   readonly #firstUid: number;
   readonly #count: number;
+  /** Claimed by this worker: not tried again, since each place would try all that are taken. */
+  readonly #claimed = new Set<number>();
   #ownFile: Promise<string> | undefined;
 
   constructor(options: SandboxUsersOptions) {
@@ -47,10 +49,13 @@ export class SandboxUsers {
     });
     const ownFile = await this.#ownFile;
     for (let uid = this.#firstUid; uid < this.#firstUid + this.#count; uid++) {
+      if (this.#claimed.has(uid)) continue;
+      this.#claimed.add(uid);
       try {
         await link(ownFile, join(this.#directory, String(uid)));
         return { uid, gid: uid };
       } catch (error) {
+        this.#claimed.delete(uid);
         if (errnoOf(error) !== "EEXIST") throw error;
       }
     }
@@ -60,11 +65,13 @@ export class SandboxUsers {
   /** Gives a user back. Not to be called while anything of its sandbox may still run. */
   async release(user: SandboxUser): Promise<void> {
     await rm(join(this.#directory, String(user.uid)), { force: true });
+    this.#claimed.delete(user.uid);
   }
 
   /** Releases everything of this worker. */
   async close(): Promise<void> {
     this.#ownFile = undefined;
+    this.#claimed.clear();
     await releaseClaims(this.#directory, async (worker) => worker === this.#workerId);
   }
 

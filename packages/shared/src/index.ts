@@ -53,6 +53,7 @@ export {
 export { DurabilityBarrier, NotDurableError } from "./durability-barrier.ts";
 export { type Environment, environmentSecrets, readEnvironment } from "./environment.ts";
 export { LongshoreError } from "./errors.ts";
+export { GatheredCalls } from "./gathered-calls.ts";
 export { type HealthServer, type HealthServerOptions, type NotReady, serveHealth } from "./health-server.ts";
 export {
   eventsChannel,

@@ -1,4 +1,5 @@
-import { Cluster, Redis, type RedisOptions } from "ioredis";
+import { Cluster, type Redis, type RedisOptions } from "ioredis";
+import { GatheringRedis } from "./gathering-redis.ts";
 import { parseRedisUrl, REDIS_URL_FORMS } from "./redis-address.ts";
 
 /** One server (perhaps the primary that sentinels name), or a cluster. */
@@ -62,11 +63,11 @@ export function connectRedis(
   let redis: RedisClient;
   switch (address.kind) {
     case "single":
-      redis = new Redis({ ...single, ...hosts[0], db: address.database });
+      redis = new GatheringRedis({ ...single, ...hosts[0], db: address.database });
       break;
     case "sentinel": {
       const { name, database, sentinelUsername, sentinelPassword } = address;
-      redis = new Redis({
+      redis = new GatheringRedis({
         ...single,
         ...{ sentinels: [...hosts], name, db: database, failoverDetector: true },
         ...(tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),

@@ -2,6 +2,7 @@ import type { Cluster, Redis } from "ioredis";
 import type { MessageEnd, PublishedReply } from "./commit-note.ts";
 import { DeadLetters, deadReplyId, summarizeDeadMessage, summarizeDeadReply } from "./dead-letters.ts";
 import { LongshoreError } from "./errors.ts";
+import { GatheredCalls } from "./gathered-calls.ts";
 import { eventsChannel, messageKey, pendingKey, sessionKeys, workerChannel } from "./keys.ts";
 import { type AcceptedMessage, acceptedMessageSchema, type MessageState, messageStates } from "./message.ts";
 import { MailboxFullError } from "./message-errors.ts";
@@ -35,6 +36,8 @@ const scripts = {
  * long, and accepting makes a new one where it took longer (I2).
  */
 export const ACCEPT_WINDOW_MS = 30_000;
+/** Sessions that are put into the pending index together at most. */
+const INDEXED_TOGETHER = 1_000;
 /** An accept that was stopped for longer than its window that often gives up. */
 const ACCEPT_ATTEMPTS = 3;
 /** What a message ends with that fell out of the context. */
@@ -193,11 +196,28 @@ export class SessionState {
   readonly #redis: Redis | Cluster;
   readonly #options: SessionStateOptions;
   readonly #deadLetters: DeadLetters;
+  readonly #indexing = new GatheredCalls<string, number>(
+    (sessionIds) => this.#indexPending(sessionIds),
+    INDEXED_TOGETHER,
+  );
 
   constructor(redis: Redis | Cluster, options: SessionStateOptions) {
     this.#redis = redis;
     this.#deadLetters = new DeadLetters(redis);
     this.#options = options;
+  }
+
+  /** Puts sessions into the pending index: one call for each of its shards. Gives the time of each one's entry. */
+  async #indexPending(sessionIds: readonly string[]): Promise<number[]> {
+    const shards = Map.groupBy(sessionIds, pendingKey);
+    const times = new Map<string, number>();
+    await Promise.all(
+      Array.from(shards, async ([shard, members]) => {
+        const indexedAt = Number(await scripts.indexPending.run(this.#redis, [shard], [...new Set(members)]));
+        for (const member of members) times.set(member, indexedAt);
+      }),
+    );
+    return sessionIds.map((sessionId) => times.get(sessionId) as number);
   }
 
   #eventArguments(sessionId: string): [string, number, number] {
@@ -212,9 +232,7 @@ export class SessionState {
     const { sessionId } = message;
     const keys = sessionKeys(sessionId);
     for (let attempt = 0; attempt < ACCEPT_ATTEMPTS; attempt++) {
-      const indexedAt = Number(
-        await scripts.indexPending.run(this.#redis, [pendingKey(sessionId)], [sessionId]),
-      );
+      const indexedAt = await this.#indexing.add(sessionId);
       const [code, first, leased, state] = (await scripts.accept.run(
         this.#redis,
         [keys.mailbox, messageKey(message.id), keys.session, keys.lease, keys.events],

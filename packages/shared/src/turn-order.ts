@@ -87,12 +87,24 @@ export class TurnOrder {
   async #reserveAll(
     items: readonly { readonly tenant: string; readonly turns: 1 | -1 }[],
   ): Promise<TurnTag[]> {
-    const [base, ...tags] = (await scripts.reserve.run(
+    // What is one after another of one tenant is reserved as one: many sessions that wake together mostly are that.
+    const runs: { readonly tenant: string; turns: number; readonly isReturned: boolean }[] = [];
+    for (const { tenant, turns } of items) {
+      const last = runs.at(-1);
+      if (last?.tenant === tenant && last.isReturned === turns < 0) last.turns += turns;
+      else runs.push({ tenant, turns, isReturned: turns < 0 });
+    }
+    const [base, ...firsts] = (await scripts.reserve.run(
       this.#redis,
       [fleetKeys.turnOrder],
-      items.flatMap(({ tenant, turns }) => [tenant, turns]),
+      runs.flatMap(({ tenant, turns }) => [tenant, turns]),
     )) as [number, ...number[]];
-    return tags.map((tag) => ({ tag, priority: priorityOf(tag, base) }));
+    return runs.flatMap(({ turns, isReturned }, run) =>
+      Array.from({ length: Math.abs(turns) }, (_, index) => {
+        const tag = (firsts[run] as number) + (isReturned ? 0 : index);
+        return { tag, priority: priorityOf(tag, base) };
+      }),
+    );
   }
 
   async #chargeAll(

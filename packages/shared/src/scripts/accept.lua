@@ -33,15 +33,17 @@ local waiting = redis.call('XLEN', KEYS[1])
 if waiting >= tonumber(ARGV[5]) then return {-1, waiting} end
 
 -- Above the last one also where the clock went back, and from the clock where the last one was forgotten.
-local last = tonumber(redis.call('HGET', KEYS[3], 'lastSeq') or '0')
+local session = redis.call('HMGET', KEYS[3], 'lastSeq', 'epoch')
+local last = tonumber(session[1] or '0')
 local seq = integer(math.max(now, last + 1))
 
 redis.call('XADD', KEYS[1], seq .. '-0', 'm', ARGV[2])
 -- Where Redis had forgotten the message, publishing its commit left an ended record without a number, which expires.
-redis.call('DEL', KEYS[2])
-redis.call('HSET', KEYS[2], 'seq', seq, 'state', 'accepted', 'acceptedAt', integer(math.floor(now / 1000)), 'attempts', 0)
+if known[2] then redis.call('DEL', KEYS[2]) end
+redis.call('HSET', KEYS[2], 'seq', seq, 'state', 'accepted', 'acceptedAt', integer(math.floor(now / 1000)))
 redis.call('HSET', KEYS[3], 'lastSeq', seq, 'tenant', ARGV[3], 'agent', ARGV[4])
-redis.call('PERSIST', KEYS[3])
+-- It expires only after a release, so it had an epoch then.
+if session[2] then redis.call('PERSIST', KEYS[3]) end
 addEvent(KEYS[5], ARGV[6], ARGV[7], ARGV[8], cjson.encode({ type = 'accepted', messageId = ARGV[1] }))
 if worker then redis.call('PUBLISH', ARGV[9] .. worker, ARGV[10]) end
 return {1, seq, leased}

@@ -1,14 +1,20 @@
 --[[
-  Puts a session into the pending index, before its message is accepted, so that the sweeper finds it
+  Puts sessions into the pending index, before their messages are accepted, so that the sweeper finds them
   whatever dies in between (I2).
 
   KEYS  1 shard of the pending index
-  ARGV  1 session id
+  ARGV  session ids, at least one
 
   Returns  the time of it (ms), for accept
 ]]
 --- @include "now"
 
 local now = nowMs()
-redis.call('ZADD', KEYS[1], integer(now), ARGV[1])
+local score = integer(now)
+local entries = {}
+for index = 1, #ARGV do
+  entries[2 * index - 1] = score
+  entries[2 * index] = ARGV[index]
+end
+redis.call('ZADD', KEYS[1], unpack(entries))
 return now

@@ -1,0 +1,162 @@
+import {
+  type Configuration,
+  configurationSchema,
+  connectRedis,
+  createLogger,
+  type Message,
+  Metrics,
+  messageSchema,
+  openReplyWakes,
+  openTurnWakes,
+  SessionState,
+  systemClock,
+  TurnOrder,
+  workerChannel,
+} from "@longshore/shared";
+import { type AcceptedAnswer, Acceptor } from "../../../apps/dispatcher/src/accept.ts";
+import { TurnWorker } from "../../../apps/worker/src/worker.ts";
+import { failBench } from "./fail-bench.ts";
+import { type NoOpSandboxOptions, NoOpSandboxRuntime } from "./no-op-sandbox.ts";
+import { NoOpSlots, noOpUsers } from "./no-op-slots.ts";
+import { noOpStore } from "./no-op-store.ts";
+
+const TENANT = "bench";
+const WORKER = "bench-worker";
+/** How often it is looked whether all messages are answered, in ms. */
+const LOOK_MS = 2;
+
+export interface FleetInProcessOptions extends NoOpSandboxOptions {
+  readonly redisUrl: string;
+  /** For the one slot; made where it is missing. */
+  readonly directory: string;
+  /** Activations at once. @default 16 */
+  readonly places?: number;
+  /** Merged over the agent's definition. */
+  readonly agent?: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * What a dispatcher accepts messages with and what a worker serves them with, in this process, on a real Redis. Sandbox
+ * and store do nothing.
+ */
+export class FleetInProcess implements AsyncDisposable {
+  readonly state: SessionState;
+  readonly #acceptor: Acceptor;
+  readonly #worker: TurnWorker;
+  readonly #metrics: Metrics;
+  readonly #stack: AsyncDisposableStack;
+
+  static async start(options: FleetInProcessOptions): Promise<FleetInProcess> {
+    await using stack = new AsyncDisposableStack();
+    const connect = () => {
+      const redis = connectRedis(options.redisUrl, { onError: failBench });
+      stack.defer(() => redis.disconnect());
+      return redis;
+    };
+    // As the processes have them: the dispatcher's commands, the worker's, its queues, its hints.
+    const [dispatcherRedis, workerRedis, queues, subscriber] = [connect(), connect(), connect(), connect()];
+    const configuration = benchConfiguration(options.agent);
+    const metrics = new Metrics();
+    const log = createLogger({ name: "bench", level: "error" });
+    const { records, events } = configuration.dispatcher;
+    const stateOn = (redis: typeof workerRedis) =>
+      new SessionState(redis, {
+        recordTtlMs: records.keep,
+        eventsLength: events.length,
+        eventsTtlMs: events.keep,
+      });
+    const store = noOpStore();
+    const turnWakes = openTurnWakes(dispatcherRedis, new TurnOrder(dispatcherRedis));
+    stack.defer(() => turnWakes.close());
+    const order = new TurnOrder(workerRedis);
+    const workerWakes = openTurnWakes(queues, order);
+    stack.defer(() => workerWakes.close());
+    const replyWakes = openReplyWakes(queues);
+    stack.defer(() => replyWakes.close());
+    const acceptor = new Acceptor({
+      ...{ configuration: () => configuration, state: stateOn(dispatcherRedis), store, turnWakes },
+      ...{ redis: dispatcherRedis, metrics, log, clock: systemClock },
+    });
+    const slots = await NoOpSlots.make(options.directory);
+    const runtime = new NoOpSandboxRuntime(options);
+    const leaseMs = configuration.worker.lease;
+    const worker = new TurnWorker({
+      ...{ connection: queues, places: options.places ?? configuration.worker.places, leaseMs, log },
+      ...{ order, wakes: workerWakes },
+      parts: {
+        ...{ state: stateOn(workerRedis), store, slots, users: noOpUsers },
+        ...{
+          runtimeOf: () => runtime,
+          replyWakes,
+          agentOf: (name) => configuration.agents[name],
+          metrics,
+          log,
+        },
+        ...{ clock: systemClock, random: Math.random, host: "bench", worker: WORKER, leaseMs },
+      },
+    });
+    stack.defer(() => worker.drain(0));
+    subscriber.on("message", (_, sessionId: string) => worker.hint(sessionId));
+    await subscriber.subscribe(workerChannel(WORKER));
+    return new FleetInProcess(acceptor, stateOn(dispatcherRedis), worker, metrics, stack.move());
+  }
+
+  private constructor(
+    acceptor: Acceptor,
+    state: SessionState,
+    worker: TurnWorker,
+    metrics: Metrics,
+    stack: AsyncDisposableStack,
+  ) {
+    this.#acceptor = acceptor;
+    this.state = state;
+    this.#worker = worker;
+    this.#metrics = metrics;
+    this.#stack = stack;
+  }
+
+  /** Lets the worker take wakes. */
+  serve(): void {
+    this.#worker.start();
+  }
+
+  accept(message: Message): Promise<AcceptedAnswer> {
+    return this.#acceptor.accept(TENANT, message);
+  }
+
+  /** Resolves when so many messages were answered since the start. */
+  async answered(count: number): Promise<void> {
+    while ((await this.#countAnswered()) < count)
+      await new Promise<void>((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+
+  async #countAnswered(): Promise<number> {
+    const { values } = await this.#metrics.messages.get();
+    return values
+      .filter(({ labels }) => labels.outcome === "answered")
+      .reduce((sum, { value }) => sum + value, 0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
+
+/** A short message of a chat, the only one in its conversation unless it is named. */
+export function benchMessage(id: string, conversation = id): Message {
+  return messageSchema.parse({
+    ...{ id, conversation, agent: "idle", channel: "http" },
+    ...{ sender: { id: "somebody" }, text: "What is new?" },
+  });
+}
+
+function benchConfiguration(agent: Readonly<Record<string, unknown>> = {}): Configuration {
+  return configurationSchema.parse({
+    tenants: { [TENANT]: {} },
+    agents: {
+      idle: { tenant: TENANT, runtime: "bwrap", rootfs: "host", command: ["none"], linger: "0s", ...agent },
+    },
+    routes: [{ channel: "http", agent: "idle" }],
+    channels: { http: {} },
+  });
+}
