@@ -4,7 +4,12 @@ import { stringify } from "yaml";
 /** How the reference agent is run. */
 export type LocalSandbox =
   | { readonly runtime: "docker"; readonly engine: string; readonly image: string }
-  | { readonly runtime: "bwrap"; readonly rootfs: string };
+  | {
+      readonly runtime: "bwrap";
+      readonly rootfs: string;
+      /** Another agent than the reference agent, of the same root file system. */
+      readonly command?: readonly string[];
+    };
 
 /** Where the agent is in its image and root file system. */
 const agentCommand = ["/usr/local/bin/node", "/opt/agent/main.js"];
@@ -31,7 +36,7 @@ export function fleetConfiguration(options: FleetConfigurationOptions): string {
   const sandboxed =
     sandbox.runtime === "docker"
       ? { runtime: "docker", image: sandbox.image }
-      : { runtime: "bwrap", rootfs: sandbox.rootfs, command: agentCommand };
+      : { runtime: "bwrap", rootfs: sandbox.rootfs, command: sandbox.command ?? agentCommand };
   return stringify({
     tenants: {
       default: {

@@ -12,7 +12,18 @@ export interface Measurement {
   /** What was done, short enough for a table. */
   readonly work: string;
   /** Of both figures. */
-  readonly unit: "ms" | "s" | "KiB" | "MiB" | "MB" | "MiB/s" | "requests" | "messages/s" | "sessions";
+  readonly unit:
+    | "ms"
+    | "s"
+    | "KiB"
+    | "MiB"
+    | "MB"
+    | "MiB/s"
+    | "requests"
+    | "messages/s"
+    | "turns/s"
+    | "sessions"
+    | "%";
   /** Null when it could not be measured. */
   readonly ours: number | null;
   /** Null when it could not be measured, or where there is no peer. */

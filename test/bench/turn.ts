@@ -4,6 +4,7 @@ import type { FleetProcess } from "../../infra/setup/fleet-process.ts";
 import { LocalFleet } from "../../infra/setup/local-fleet.ts";
 import { ScratchDirectory } from "../../infra/setup/scratch-directory.ts";
 import { dockerRunCommand, timeDockerRun } from "./docker-run.ts";
+import { required } from "./required.ts";
 import type { Benchmark, Measurement } from "./row.ts";
 import { median } from "./turns.ts";
 
@@ -24,8 +25,8 @@ interface TurnTimes {
 export const benchmark: Benchmark = async function* () {
   await using stack = new AsyncDisposableStack();
   const scratch = stack.use(await ScratchDirectory.create());
-  const engine = required("DOCKER_HOST");
-  const image = required("LONGSHORE_TEST_IMAGE");
+  const engine = required("DOCKER_HOST", "turn");
+  const image = required("LONGSHORE_TEST_IMAGE", "turn");
   const run = () => timeDockerRun({ image, engine, directory: scratch.path });
   const peerCommand = dockerRunCommand(image, "DIRECTORY").join(" ");
 
@@ -55,7 +56,7 @@ export const benchmark: Benchmark = async function* () {
   yield* phasesOf("lingering", lingering);
   await docker[Symbol.asyncDispose]();
 
-  const rootfs = required("LONGSHORE_TEST_ROOTFS");
+  const rootfs = required("LONGSHORE_TEST_ROOTFS", "turn");
   const bwrap = stack.use(await BenchFleet.start(join(scratch.path, "bwrap"), { runtime: "bwrap", rootfs }));
   const confined = await bwrap.coldTurns(run);
   yield {
@@ -153,10 +154,4 @@ function* phasesOf(what: string, turns: readonly TurnTimes[]): Generator<Measure
     const times = turns.flatMap(({ phases }) => phases.get(phase) ?? []);
     yield { work: `  ${what}: ${phase}`, unit: "ms", ours: median(times), peer: null };
   }
-}
-
-function required(name: "DOCKER_HOST" | "LONGSHORE_TEST_IMAGE" | "LONGSHORE_TEST_ROOTFS"): string {
-  const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set: run this by \`npm run bench -- turn\``);
-  return value;
 }

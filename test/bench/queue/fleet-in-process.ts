@@ -4,16 +4,22 @@ import {
   connectRedis,
   createLogger,
   type Message,
+  MessageRate,
   Metrics,
   messageSchema,
   openReplyWakes,
   openTurnWakes,
+  QUEUE_PREFIX,
+  queueNames,
   SessionState,
   systemClock,
   TurnOrder,
   workerChannel,
 } from "@longshore/shared";
-import { type AcceptedAnswer, Acceptor } from "../../../apps/dispatcher/src/accept.ts";
+import { Queue } from "bullmq";
+import { Acceptor } from "../../../apps/dispatcher/src/accept.ts";
+import { WaitingMessages } from "../../../apps/dispatcher/src/waiting-messages.ts";
+import { Quarantine } from "../../../apps/worker/src/quarantine.ts";
 import { TurnWorker } from "../../../apps/worker/src/worker.ts";
 import { failBench } from "./fail-bench.ts";
 import { type NoOpSandboxOptions, NoOpSandboxRuntime } from "./no-op-sandbox.ts";
@@ -73,7 +79,11 @@ export class FleetInProcess implements AsyncDisposable {
     stack.defer(() => workerWakes.close());
     const replyWakes = openReplyWakes(queues);
     stack.defer(() => replyWakes.close());
+    const inbound = new Queue(queueNames.inbound, { connection: dispatcherRedis, prefix: QUEUE_PREFIX });
+    stack.defer(() => inbound.close());
     const acceptor = new Acceptor({
+      rate: new MessageRate(dispatcherRedis),
+      waiting: new WaitingMessages({ inbound, redis: dispatcherRedis }),
       ...{ configuration: () => configuration, state: stateOn(dispatcherRedis), store, turnWakes },
       ...{ redis: dispatcherRedis, metrics, log, clock: systemClock },
     });
@@ -82,7 +92,7 @@ export class FleetInProcess implements AsyncDisposable {
     const leaseMs = configuration.worker.lease;
     const worker = new TurnWorker({
       ...{ connection: queues, places: options.places ?? configuration.worker.places, leaseMs, log },
-      ...{ order, wakes: workerWakes },
+      ...{ order, wakes: workerWakes, quarantine: new Quarantine({ environment: {}, log }) },
       parts: {
         ...{ state: stateOn(workerRedis), store, slots, users: noOpUsers },
         ...{
@@ -120,8 +130,8 @@ export class FleetInProcess implements AsyncDisposable {
     this.#worker.start();
   }
 
-  accept(message: Message): Promise<AcceptedAnswer> {
-    return this.#acceptor.accept(TENANT, message);
+  async accept(message: Message): Promise<void> {
+    await this.#acceptor.accept(TENANT, message);
   }
 
   /** Resolves when so many messages were answered since the start. */
@@ -152,7 +162,7 @@ export function benchMessage(id: string, conversation = id): Message {
 
 function benchConfiguration(agent: Readonly<Record<string, unknown>> = {}): Configuration {
   return configurationSchema.parse({
-    tenants: { [TENANT]: {} },
+    tenants: { [TENANT]: { limits: { messagesPerMinute: 10_000_000 } } },
     agents: {
       idle: { tenant: TENANT, runtime: "bwrap", rootfs: "host", command: ["none"], linger: "0s", ...agent },
     },
