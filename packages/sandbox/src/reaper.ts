@@ -98,13 +98,24 @@ export class Reaper {
         errors.push(error);
       }
     };
+    // Asked once a pass, before its sandboxes are looked at: of a worker that dies meanwhile some were seen as a live
+    // one's, and its directory must not go before them.
+    const alive = new Map<string, Promise<boolean>>();
+    const isAlive = (worker: string): Promise<boolean> => {
+      const known = alive.get(worker) ?? this.#isAlive(worker);
+      alive.set(worker, known);
+      return known;
+    };
     const before = new Set<string>();
     await attempt(async () => {
       for (const name of await this.#workerNames()) before.add(name);
+      await Promise.all([...before].map(isAlive));
     });
     for (const runtime of this.#options.runtimes) {
       await attempt(async () => {
-        const result = await runtime.reap((labels) => this.#isLive(labels));
+        const result = await runtime.reap(
+          async (labels) => (await isAlive(labels.worker)) && this.#options.isActivationLive(labels),
+        );
         report.sandboxes += result.removed.length;
         stuck.push(...result.stuck);
       });
@@ -112,7 +123,7 @@ export class Reaper {
     const isSure = errors.length === 0 && stuck.length === 0;
     for (const name of before) {
       await attempt(async () => {
-        if (await this.#isAlive(name)) {
+        if (await isAlive(name)) {
           report.slots += await removeSlots(slotsDirectory(this.#options.runDirectory, name), "cut-off");
         } else if (isSure && !(await this.#isBeingAnnounced(name))) {
           report.slots += await removeSlots(
@@ -127,15 +138,11 @@ export class Reaper {
       await attempt(async () => {
         report.users += await releaseClaims(
           usersDirectory(this.#options.runDirectory),
-          async (worker) => !before.has(worker) && !(await this.#isAlive(worker)),
+          async (worker) => !before.has(worker) && !(await isAlive(worker)),
         );
       });
     }
     return { ...report, stuck, errors };
-  }
-
-  async #isLive(labels: Parameters<IsLive>[0]): Promise<boolean> {
-    return (await this.#isAlive(labels.worker)) && this.#options.isActivationLive(labels);
   }
 
   #isAlive(worker: string): Promise<boolean> {

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Reaper, type ReaperReport } from "@longshore/sandbox";
+import { Reaper, type ReaperReport, type SandboxRuntime } from "@longshore/sandbox";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { leftovers } from "./leftovers.ts";
 import { type Platform, platforms } from "./platforms.ts";
@@ -66,8 +66,10 @@ describe.each(platforms)("$name", (platform) => {
 
   /** Kills a worker and makes passes until nothing is left of it. */
   async function killAndReap(started: Started): Promise<void> {
-    started.child.kill("SIGKILL");
-    await once(started.child, "exit");
+    if (started.child.signalCode === null) {
+      started.child.kill("SIGKILL");
+      await once(started.child, "exit");
+    }
     // The first pass finds what there is; what the engine still finishes, and the users, go with a later one.
     const reports: ReaperReport[] = [];
     await eventually(async () => {
@@ -126,6 +128,31 @@ describe.each(platforms)("$name", (platform) => {
     expect((await sandbox.exited).signal).toBe("SIGKILL");
     expect(await leftovers(live, spec.labels.nonce)).toEqual([]);
     await sandbox.destroy();
+  });
+
+  testOfEngine("what a worker left that died during a pass is all there for the next one", async () => {
+    const started = await startWorker("steady");
+    const before = await lastingOf(started);
+    const unused = () => Promise.reject(new Error("a pass only reaps"));
+    /** Looked at after the worker's own runtime, whose sandboxes were still a live worker's then. */
+    const deadly: SandboxRuntime = {
+      name: "bwrap",
+      check: unused,
+      start: unused,
+      reap: async () => {
+        started.child.kill("SIGKILL");
+        await once(started.child, "exit");
+        return { removed: [], stuck: [] };
+      },
+    };
+    const report = await new Reaper({
+      runtimes: [live.runtime, deadly],
+      runDirectory,
+      isActivationLive: async () => true,
+    }).run();
+    expect(report).toMatchObject({ sandboxes: 0, workers: 0, slots: 0, errors: [] });
+    if (platform.name.startsWith("docker")) expect(await lastingOf(started)).toEqual(before);
+    await killAndReap(started);
   });
 
   testOfEngine("a removal of a slot that was cut off is finished", async () => {
