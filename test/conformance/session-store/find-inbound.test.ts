@@ -43,6 +43,7 @@ describe.each(storeKinds)("finding accepted contents on %s", (kind: StoreKind) =
     }
     test.requests.length = 0;
     expect((await test.store.findInbound(REF, texts.map(hashOf))).size).toBe(texts.length);
-    expect(test.requests.length).toBe(2);
+    // Two pages of a thousand; a server may cut one short, and a request may be sent again.
+    expect(test.requests.length).toBeLessThanOrEqual(4);
   });
 });
