@@ -2,7 +2,7 @@ import { ChunkCache } from "./cache/chunk-cache.ts";
 import { readCommit } from "./commit-log.ts";
 import { CorruptObjectError } from "./errors.ts";
 import type { Commit } from "./format/commit.ts";
-import { FRAME_BYTES_MAX } from "./format/limits.ts";
+import { FRAME_BYTES_MAX, PACK_BYTES } from "./format/limits.ts";
 import { type Frame, type FrameSource, sourceName } from "./format/table-entry.ts";
 import { type DirectoryRef, ownerOfSource, sourceKey } from "./keys.ts";
 import type { StoreContext } from "./store-context.ts";
@@ -11,11 +11,16 @@ import { BadFrameError, packedBytesMax } from "./tree/frame-codec.ts";
 /** Frames with less between them than this are read at once, gap included: cheaper than another request. */
 const GAP_BYTES = 64 * 1024;
 
-/** Longest range, but for one frame that is longer; several are read at once. */
-const RANGE_BYTES = 2 * 1024 * 1024;
+/** Longest range of many small files, but for one frame that is longer: what comes first is written while the rest comes. */
+export const RANGE_BYTES = 2 * 1024 * 1024;
 
-/** No range of a pack is longer than this, in bytes. */
-export const RANGE_BYTES_MAX = Math.max(RANGE_BYTES, packedBytesMax(FRAME_BYTES_MAX));
+/** Longest range of a large file: a pack, since a request costs as much as a few hundred KiB. */
+export const LARGE_RANGE_BYTES = PACK_BYTES;
+
+/** No range of a pack that was planned with a length is longer than this, in bytes. */
+export function rangeBytesMax(longest: number): number {
+  return Math.max(longest, packedBytesMax(FRAME_BYTES_MAX));
+}
 
 /** Frames of one object that are read with one request. */
 export interface FrameRange {
@@ -26,8 +31,8 @@ export interface FrameRange {
   readonly frames: readonly Frame[];
 }
 
-/** Joins frames into ranges: per source, in the order of their offsets. */
-export function planRanges(frames: Iterable<Frame>): FrameRange[] {
+/** Joins frames into ranges: per source, in the order of their offsets. @param longest range of a pack, in bytes */
+export function planRanges(frames: Iterable<Frame>, longest = RANGE_BYTES): FrameRange[] {
   const sources = new Map<string, Frame[]>();
   for (const frame of frames) {
     const name = sourceName(frame.source);
@@ -45,7 +50,7 @@ export function planRanges(frames: Iterable<Frame>): FrameRange[] {
         range === undefined ||
         frame.offset > range.end + GAP_BYTES ||
         // The inline part of a record is read whole, with the record.
-        (frame.source.kind === "pack" && end - range.start > RANGE_BYTES)
+        (frame.source.kind === "pack" && end - range.start > longest)
       ) {
         range = { source: frame.source, start: frame.offset, end, frames: [] };
         ranges.push(range);
@@ -62,7 +67,7 @@ export function planRanges(frames: Iterable<Frame>): FrameRange[] {
  * there; where what came from there proves to be wrong it is removed, and all is fetched anew.
  *
  * @param commit the record at hand, whose own inline part need not be read again
- * @param memory for the bytes of a pack, `RANGE_BYTES_MAX` long; without it, their memory is that of whoever uses them
+ * @param memory for the bytes of a pack, long enough for any range as planned; without it, their memory is that of whoever uses them
  * @param use throws BadFrameError for bytes that are not those of the frames, and may then be called a second time
  * @throws CorruptObjectError when the store has other bytes than the table says
  */

@@ -9,7 +9,7 @@ import { packedBytesMax } from "./tree/frame-codec.ts";
 import type { PackedFrame } from "./tree/pack-files.ts";
 
 /** Packs on their way to the store at once; each is in memory, and so is the one that is being filled. */
-const UPLOADS_MAX = 3;
+const UPLOADS_MAX = 2;
 
 /** Memory that a pack begins with; it grows as frames come: most mirrors are small. */
 const FIRST_BYTES = 64 * 1024;

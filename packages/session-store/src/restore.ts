@@ -19,7 +19,14 @@ import { type BytePath, bytesOfPath, nameOfPath, parentOfPath } from "./format/b
 import type { Commit } from "./format/commit.ts";
 import type { FileTable } from "./format/file-table.ts";
 import type { Chunk, DirectoryEntry, FileEntry, Frame, LinkEntry, TableEntry } from "./format/table-entry.ts";
-import { type FrameRange, planRanges, RANGE_BYTES_MAX, useRange } from "./frame-ranges.ts";
+import {
+  type FrameRange,
+  LARGE_RANGE_BYTES,
+  planRanges,
+  RANGE_BYTES,
+  rangeBytesMax,
+  useRange,
+} from "./frame-ranges.ts";
 import type { DirectoryRef } from "./keys.ts";
 import { type ProgressListener, ProgressMeter } from "./progress.ts";
 import type { StoreContext } from "./store-context.ts";
@@ -38,8 +45,9 @@ import {
   writeFrames,
 } from "./tree/write-frames.ts";
 
-/** Ranges that are read, unpacked and written at once. */
+/** Ranges of small files that are read, unpacked and written at once, and of each of the large files. */
 const RANGES_MAX = 6;
+const LARGE_FILE_RANGES_MAX = 2;
 
 /** Files of several chunks that are written at once. */
 const LARGE_FILES_MAX = 2;
@@ -105,8 +113,6 @@ class Restore {
   readonly #signal: AbortSignal | undefined;
   readonly #slices: Slices;
   readonly #records: FileRecords = new Map();
-  /** For ranges, shared with the threads; those that are not in use. */
-  readonly #memories: Buffer[] = [];
   readonly #progress: ProgressMeter;
 
   constructor(context: StoreContext, job: RestoreJob, signal: AbortSignal | undefined) {
@@ -163,8 +169,8 @@ class Restore {
       if (entry.type === "file") (entry.chunks.length > 1 ? large : whole).push(entry);
     whole.sort(byPath);
     await this.#writeWholeFiles(whole);
-    const atOnce = Math.min(large.length, LARGE_FILES_MAX);
-    await forEachBounded(large, atOnce, (entry) => this.#writeLargeFile(entry, RANGES_MAX / atOnce));
+    const memories = new Memories(rangeBytesMax(LARGE_RANGE_BYTES));
+    await forEachBounded(large, LARGE_FILES_MAX, (entry) => this.#writeLargeFile(entry, memories));
   }
 
   async makeLinks(entries: readonly TableEntry[]): Promise<void> {
@@ -201,12 +207,15 @@ class Restore {
       const nothing: FrameToWrite = { start: 0, length: 0, plainLength: 0, chunks: [emptyChunk(empty)] };
       await this.#write(Buffer.alloc(0), [nothing], empty.length <= SMALL_FILES);
     }
-    await forEachBounded(planRanges(frames.keys()), RANGES_MAX, async (range) => {
-      await this.#writeRange(range, frames, small);
+    const memories = small ? undefined : new Memories(rangeBytesMax(RANGE_BYTES));
+    await forEachBounded(planRanges(frames.keys(), RANGE_BYTES), RANGES_MAX, async (range) => {
+      await this.#readRange(range, memories, (content) =>
+        this.#write(content, framesToWrite(range, frames), small),
+      );
     });
   }
 
-  async #writeLargeFile(entry: FileEntry, rangesAtOnce: number): Promise<void> {
+  async #writeLargeFile(entry: FileEntry, memories: Memories): Promise<void> {
     const file = toWrite(entry);
     using directories = new DirectoryCache(this.#root);
     const fd = createFile(directories.parentOf(entry.path).entryOfBytes(nameOfPath(entry.path)), entry.mode);
@@ -217,8 +226,15 @@ class Restore {
         chunkToWrite(frames, chunk).places.push({ fd, position });
         position += chunk.length;
       }
-      await forEachBounded(planRanges(frames.keys()), rangesAtOnce, async (range) => {
-        await this.#writeRange(range, frames, false);
+      const ranges = planRanges(frames.keys(), LARGE_RANGE_BYTES);
+      // One after another: two threads that write to one file wait for each other, spinning, in the kernel.
+      let written: Promise<void> = Promise.resolve();
+      await forEachBounded(ranges, LARGE_FILE_RANGES_MAX, async (range) => {
+        await this.#readRange(range, memories, (content) => {
+          const write = () => this.#write(content, framesToWrite(range, frames), false);
+          written = written.then(write, write);
+          return written;
+        });
       });
       finishFile(fd, file, this.#job.owner);
       this.#records.set(entry.path, recordOf(fstatSync(fd), 0));
@@ -227,18 +243,17 @@ class Restore {
     }
   }
 
-  async #writeRange(range: FrameRange, wanted: WantedChunks, here: boolean): Promise<void> {
+  async #readRange(
+    range: FrameRange,
+    memories: Memories | undefined,
+    use: (content: Buffer) => Promise<void>,
+  ): Promise<void> {
     const { ref, commit } = this.#job;
-    const frames = framesToWrite(range, wanted);
-    // Used again and again: to get and to give back so many bytes takes as long as to read them.
-    const memory = here
-      ? undefined
-      : (this.#memories.pop() ?? Buffer.from(new SharedArrayBuffer(RANGE_BYTES_MAX)));
+    const memory = memories?.take();
     try {
-      const use = (content: Buffer) => this.#write(content, frames, here);
       await useRange(this.#context, ref, commit, range, this.#signal, use, memory);
     } finally {
-      if (memory !== undefined) this.#memories.push(memory);
+      if (memory !== undefined) memories?.giveBack(memory);
     }
   }
 
@@ -286,6 +301,24 @@ class Restore {
     } finally {
       closeSync(fd);
     }
+  }
+}
+
+/** Memory for ranges, shared with the threads. Used again and again: to get and to give back so many bytes takes as long as to read them. */
+class Memories {
+  readonly #bytes: number;
+  readonly #unused: Buffer[] = [];
+
+  constructor(bytes: number) {
+    this.#bytes = bytes;
+  }
+
+  take(): Buffer {
+    return this.#unused.pop() ?? Buffer.from(new SharedArrayBuffer(this.#bytes));
+  }
+
+  giveBack(memory: Buffer): void {
+    this.#unused.push(memory);
   }
 }
 

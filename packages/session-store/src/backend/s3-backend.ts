@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
-import { Readable } from "node:stream";
+import { finished, Readable } from "node:stream";
 import {
   DeleteObjectsCommand,
   GetObjectCommand,
@@ -23,6 +23,7 @@ import {
   StoreRequestRefusedError,
   StoreUnavailableError,
 } from "../errors.ts";
+import { ReceivedGarbage } from "../received-garbage.ts";
 import { DEFAULT_RETRY, type RetryPolicy, retrying } from "../retry.ts";
 import {
   type Backend,
@@ -91,6 +92,7 @@ export class S3Backend implements Backend {
   readonly #retry: RetryPolicy;
   readonly #random: () => number;
   readonly #onRequest: RequestObserver;
+  readonly #garbage = new ReceivedGarbage();
   readonly #encryption: S3BackendOptions["serverSideEncryption"];
 
   /** @param prefix without slashes at its ends; empty for the whole bucket */
@@ -166,7 +168,7 @@ export class S3Backend implements Backend {
         );
       }
       // Not out of Node's pool: its memory is handed to a thread as it is.
-      return await readBody(body, options.into ?? Buffer.allocUnsafeSlow(length), signal);
+      return await readBody(body, options.into ?? Buffer.allocUnsafeSlow(length), this.#garbage, signal);
     });
   }
 
@@ -478,21 +480,31 @@ function parsedDate(date: unknown): number {
 }
 
 /** Reads a body of known length; a shorter one is an error, not a short result. */
-async function readBody(body: Readable, bytes: Buffer, signal: AbortSignal): Promise<Buffer> {
+function readBody(
+  body: Readable,
+  bytes: Buffer,
+  garbage: ReceivedGarbage,
+  signal: AbortSignal,
+): Promise<Buffer> {
   const { length } = bytes;
-  const abort = () => body.destroy(new Error("aborted while reading the body"));
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    let done = 0;
-    for await (const part of body as AsyncIterable<Buffer>) {
-      if (done + part.length > length)
-        throw new Error(`the body is longer than the ${length} bytes announced`);
-      part.copy(bytes, done);
-      done += part.length;
-    }
-    if (done !== length) throw new Error(`the body ended after ${done} of ${length} bytes`);
-    return bytes;
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+  let done = 0;
+  // Not by iteration, which joins what came meanwhile, and so copies it once more.
+  const onData = (part: Buffer): void => {
+    if (done + part.length > length)
+      body.destroy(new Error(`the body is longer than the ${length} bytes announced`));
+    else done += part.copy(bytes, done);
+    garbage.add(part.length);
+  };
+  body.on("data", onData);
+  finished(body, { signal }, (error) => {
+    // The memory may be somebody else's from now on.
+    body.off("data", onData);
+    if (error != null) {
+      body.destroy();
+      reject(error);
+    } else if (done === length) resolve(bytes);
+    else reject(new Error(`the body ended after ${done} of ${length} bytes`));
+  });
+  return promise;
 }

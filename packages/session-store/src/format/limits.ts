@@ -8,7 +8,7 @@ export const FRAME_BYTES = 256 * 1024;
 export const FRAME_BYTES_MAX = CHUNK_BYTES + FRAME_BYTES;
 
 /** A pack is put once it holds this many bytes. */
-export const PACK_BYTES = 4 * 1024 * 1024;
+export const PACK_BYTES = 8 * 1024 * 1024;
 
 /** The random name of a pack. */
 export const PACK_ID_BYTES = 32;

@@ -1,5 +1,6 @@
 import { Worker } from "node:worker_threads";
 import type { BytePath } from "../format/byte-path.ts";
+import { ReceivedGarbage } from "../received-garbage.ts";
 import type { DirectoryListing } from "../tree/directory-listing.ts";
 import type { FileToPack, PackedFile, PackedFrame } from "../tree/pack-files.ts";
 import type { FrameToWrite, Owner, WrittenFiles } from "../tree/write-frames.ts";
@@ -21,6 +22,7 @@ export class TreeThreads {
   readonly #idle: Worker[] = [];
   readonly #all = new Set<Worker>();
   readonly #waiting: ((worker: Worker | undefined) => void)[] = [];
+  readonly #garbage = new ReceivedGarbage();
   #closed = false;
 
   /** @param limit most threads at once */
@@ -54,6 +56,7 @@ export class TreeThreads {
         await onItem(given);
       }
       worker.postMessage({ kind: "credit", memory } satisfies ThreadRequest);
+      this.#garbage.add(memory.byteLength);
       return undefined;
     });
   }
