@@ -24,8 +24,6 @@ export async function* measureKilledWorker(rootfs: string, directory: string): A
   for (const worker of killed) await worker.kill();
   await fleet.reached("prompt sent", SESSIONS, PROMPTS_WITHIN_MS);
   const last = (await fleet.timesOf("prompt sent"))[SESSIONS - 1] ?? Number.NaN;
-  // They sleep on: nobody waits for their answers.
-  for (const worker of fleet.workers) await worker.kill();
   yield {
     work: `worker killed: all of its ${SESSIONS} sessions prompted again by another`,
     unit: "s",
