@@ -84,6 +84,7 @@ export interface AcceptorOptions {
  * a message safe; killed between any two of them, this is what is left:
  *
  * 1. Nothing is written before the whole message is found good: a refused one leaves nothing.
+ *    Whether its tenant has room for it is asked while its attachments are stored.
  * 2. Attachments go to the object store first, by their hash. Killed here: objects that no message names,
  *    which garbage collection takes. Sent again, the same objects are found there. The other way round, a
  *    message could reach its agent without its file.
@@ -203,8 +204,8 @@ export class Acceptor {
     const waits = dueMs > clock.now();
     const known = waits ? await this.#findWaiting(sessionId, messageId, dueMs) : undefined;
     if (known !== undefined) return known;
-    return await this.#withinRate(tenant, messageId, async () => {
-      const attachments = await this.#store({ tenant, sessionId }, contents);
+    const store = (refused: AbortSignal) => this.#store({ tenant, sessionId }, contents, refused);
+    return await this.#withinRate(tenant, messageId, store, async (attachments) => {
       const { id: _senderId, attachments: _content, ...rest } = message;
       const accepted: AcceptedMessage = {
         ...rest,
@@ -237,33 +238,48 @@ export class Acceptor {
     return { messageId, sessionId, seq: null, duplicate: true, state: "waiting" };
   }
 
-  /** Counts a message before it is accepted: one that is not, or that was before, is not counted in the end. */
+  /**
+   * Counts a message while its attachments are stored, which ends where there is no room for it. One that is not
+   * accepted in the end, or was before, is not counted.
+   */
   async #withinRate(
     tenant: string,
     messageId: string,
-    accept: () => Promise<AcceptedAnswer | WaitingAnswer>,
+    store: (refused: AbortSignal) => Promise<StoredAttachment[]>,
+    accept: (attachments: StoredAttachment[]) => Promise<AcceptedAnswer | WaitingAnswer>,
   ): Promise<AcceptedAnswer | WaitingAnswer> {
-    const { configuration, rate, state, log } = this.#options;
+    const { configuration, rate, log } = this.#options;
     const limit = configuration().tenants[tenant]?.limits.messagesPerMinute ?? 0;
-    const giveBack = () =>
-      rate
-        .giveBack(tenant, limit)
-        .catch((error: unknown) => log.warn({ err: error, tenant }, "a message is counted that was none"));
-    try {
-      await rate.count(tenant, limit);
-    } catch (error) {
-      // Sent again, it gets the answer of the first time.
-      if (!(error instanceof RateLimitedError) || (await state.readMessage(messageId)) === undefined)
-        throw error;
-      return await accept();
-    }
+    const refused = new AbortController();
+    const counting = this.#countInRate(tenant, messageId, limit).catch((error: unknown) => {
+      refused.abort(error);
+      throw error;
+    });
+    const [stored, counted] = await Promise.allSettled([store(refused.signal), counting]);
+    if (counted.status === "rejected") throw counted.reason;
     let isNew = false;
     try {
-      const answer = await accept();
+      if (stored.status === "rejected") throw stored.reason;
+      const answer = await accept(stored.value);
       isNew = !answer.duplicate;
       return answer;
     } finally {
-      if (!isNew) await giveBack();
+      if (counted.value && !isNew)
+        await rate
+          .giveBack(tenant, limit)
+          .catch((error: unknown) => log.warn({ err: error, tenant }, "a message is counted that was none"));
+    }
+  }
+
+  /** False where there is no room, and none is needed: sent again, a message gets the answer of the first time. */
+  async #countInRate(tenant: string, messageId: string, limit: number): Promise<boolean> {
+    try {
+      await this.#options.rate.count(tenant, limit);
+      return true;
+    } catch (error) {
+      if (!(error instanceof RateLimitedError)) throw error;
+      if ((await this.#options.state.readMessage(messageId)) === undefined) throw error;
+      return false;
     }
   }
 
@@ -297,8 +313,13 @@ export class Acceptor {
     return { messageId, sessionId, ...result };
   }
 
-  async #store(ref: SessionRef, contents: readonly DecodedAttachment[]): Promise<StoredAttachment[]> {
-    return await inTime(async (signal) => {
+  async #store(
+    ref: SessionRef,
+    contents: readonly DecodedAttachment[],
+    refused: AbortSignal,
+  ): Promise<StoredAttachment[]> {
+    return await inTime(async (timeout) => {
+      const signal = AbortSignal.any([timeout, refused]);
       const stored: StoredAttachment[] = [];
       for (const { name, contentType, bytes } of contents) {
         const { sha256, sizeBytes } = await this.#options.store.putInbound(ref, bytes, signal);
