@@ -42,7 +42,7 @@ export function fleetConfiguration(options: FleetConfigurationOptions): string {
       default: {
         keys: [{ id: "local", hash, scopes: ["send", "read", "operate"] }],
         // Nobody else is there who could be kept waiting.
-        limits: { messagesPerMinute: 1_000_000 },
+        limits: { messagesPerMinute: 1_000_000, runningTurns: 1_000 },
       },
     },
     agents: { helper: { tenant: "default", ...sandboxed, retry: { backoff: "200ms" } } },

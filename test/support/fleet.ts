@@ -98,7 +98,7 @@ export class Fleet implements AsyncDisposable {
       tenants: {
         acme: {
           keys: [{ id: "test", hash: hash(this.key), scopes: ["send", "read", "operate"] }],
-          limits: { messagesPerMinute: 1_000_000, ...limits },
+          limits: { messagesPerMinute: 1_000_000, runningTurns: 1_000, ...limits },
         },
       },
       operators: [{ id: "operator", hash: hash(this.operatorKey) }],

@@ -21,6 +21,7 @@ import {
   SessionState,
   serveHealth,
   systemClock,
+  TurnGates,
   TurnOrder,
   WorkerRegistry,
 } from "@longshore/shared";
@@ -145,6 +146,7 @@ export async function startDispatcher({
     eventsLength: events.length,
     eventsTtlMs: events.keep,
   });
+  const turnGates = new TurnGates(redis, configuration().worker.lease);
   const turnWakes = openTurnWakes(redis, new TurnOrder(redis));
   const replyWakes = openReplyWakes(redis);
   const inbound = new Queue(queueNames.inbound, { connection: redis, prefix: QUEUE_PREFIX });
@@ -208,7 +210,16 @@ export async function startDispatcher({
     log,
   });
   stack.defer(() => consumer.close());
-  const sweeper = new Sweeper({ configuration, state, redis, turnWakes, replyWakes, metrics, log });
+  const sweeper = new Sweeper({
+    configuration,
+    state,
+    redis,
+    turnWakes,
+    turnGates,
+    replyWakes,
+    metrics,
+    log,
+  });
   stack.defer(() => sweeper.close());
 
   const collector = new Collector({ configuration, store, redis, metrics, log });

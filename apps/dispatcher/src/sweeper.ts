@@ -1,6 +1,7 @@
 import {
   ACCEPT_WINDOW_MS,
   type Configuration,
+  gateLimit,
   type Logger,
   type Metrics,
   type PublishedReply,
@@ -9,6 +10,7 @@ import {
   type ReplyWake,
   type SessionState,
   type SessionSummary,
+  type TurnGates,
   type TurnWakes,
   type WakeQueue,
 } from "@longshore/shared";
@@ -27,6 +29,7 @@ export interface SweeperOptions {
   readonly state: SessionState;
   readonly redis: RedisClient;
   readonly turnWakes: TurnWakes;
+  readonly turnGates: TurnGates;
   readonly replyWakes: WakeQueue<ReplyWake>;
   readonly metrics: Metrics;
   readonly log: Logger;
@@ -73,6 +76,7 @@ class Findings {
  * - A session with replies in its outbox: each of their conversations must have a job on `replies`.
  * - A session with neither is taken out of the index, if nothing was accepted since it was read, and the entry
  *   is older than an accept can take: a message can't be appended under an entry that is gone (I2).
+ * - Sessions that wait for their tenant's or user's turns to end are called where there is room (`TurnGates`).
  * - Priorities of waiting turns are kept below BullMQ's limit (`TurnOrder`).
  *
  * The sweep also counts, since it sees all: messages that wait, the oldest of them, sessions that could run.
@@ -118,6 +122,7 @@ export class Sweeper {
       }
     }
     this.#report(findings, nowMs);
+    await this.#callWaiting();
     const rebased = await this.#options.turnWakes.rebase();
     if (rebased > 0) log.info({ jobs: rebased }, "waiting turns got new priorities");
     if (findings.wakesLost > 0) log.warn({ wakes: findings.wakesLost }, "lost wakes brought back");
@@ -160,6 +165,16 @@ export class Sweeper {
     }
     if (summary.waiting === 0 && summary.undelivered === 0 && ageMs > FORGET_AFTER_MS) {
       await state.forgetPending(sessionId, score);
+    }
+  }
+
+  /** Room that a killed worker held, or that the configuration gives now. */
+  async #callWaiting(): Promise<void> {
+    const { configuration, turnGates, turnWakes } = this.#options;
+    for (const tenant of Object.keys(configuration().tenants)) {
+      const limitOf = (gate: string) => gateLimit(configuration(), tenant, gate);
+      for (const sessionId of await turnGates.callWaiting(tenant, limitOf))
+        await turnWakes.hurry({ sessionId, tenant });
     }
   }
 

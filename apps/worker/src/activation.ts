@@ -60,6 +60,10 @@ export interface ActivationParts {
   readonly host: string;
   readonly worker: string;
   readonly leaseMs: number;
+  /** Lets a message's turn start, or gives after how many ms it is to be looked at again (`TurnAdmission`). */
+  readonly admit: (message: AcceptedMessage) => Promise<number | undefined>;
+  /** Told that no turn runs while it lingers. */
+  readonly onRest: () => Promise<void>;
   /** Told of each turn that starts, before it does. */
   readonly onTurn: (tenant: string) => void;
   /** False where others wait for a place. */
@@ -414,7 +418,11 @@ export class Activation {
       this.#serving = message;
       if (message === undefined) return await this.#releaseIdle(keeper);
       const { operation } = message;
-      if (operation === undefined) return await this.#withSandbox(newest, session);
+      if (operation === undefined) {
+        const waitMs = await this.#parts.admit(message);
+        if (waitMs !== undefined) return await this.#later(keeper, waitMs);
+        return await this.#withSandbox(newest, session);
+      }
       signal.throwIfAborted();
       this.#enter("applying");
       newest =
@@ -526,6 +534,11 @@ export class Activation {
         if (message.operation?.type === "rollback") return undefined;
         if (message.operation === undefined) {
           this.#serving = message;
+          const waitMs = await this.#parts.admit(message);
+          if (waitMs !== undefined) {
+            await this.#mirrorTheRest(session, running);
+            return await this.#later(keeper, waitMs);
+          }
           await running.resume();
           this.#parts.onTurn(session.ref.tenant);
           const messages = await gatherMessages(state, this.sessionId, next.waking, {
@@ -555,6 +568,7 @@ export class Activation {
         await this.#mirrorTheRest(session, running);
         if (await this.#release(keeper, { handBack: false })) return { outcome: "released" };
       } else {
+        await this.#parts.onRest();
         await running.resume();
         if (await this.#linger(keeper, running)) continue;
         await this.#mirrorTheRest(session, running);

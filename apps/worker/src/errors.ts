@@ -128,6 +128,18 @@ export class PathExcludedError extends LongshoreError {
   }
 }
 
+/** A message waited for its user's quota for as long as its agent's `perUser.wait`. */
+export class UserQuotaExceededError extends LongshoreError {
+  readonly quota: "running" | "perDay";
+  readonly limit: number;
+  constructor(quota: "running" | "perDay", limit: number) {
+    const what = quota === "running" ? `${limit} turns at once` : `${limit} messages a day`;
+    super("USER_QUOTA_EXCEEDED", `The message's user may have ${what}, and it has waited for too long`);
+    this.quota = quota;
+    this.limit = limit;
+  }
+}
+
 /** Characters of what an agent said that an error repeats. */
 const REASON_SHOWN = 1_000;
 const STDERR_SHOWN = 2_000;

@@ -28,6 +28,7 @@ const HOPELESS: ReadonlySet<string> = new Set([
   "IMAGE_MISSING",
   "SANDBOX_SPEC_INVALID",
   "QUOTA_EXCEEDED",
+  "USER_QUOTA_EXCEEDED",
   "WORKER_KILLED",
 ]);
 

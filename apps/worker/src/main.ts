@@ -1,10 +1,13 @@
 import { Reaper } from "@longshore/sandbox";
 import {
+  gateLimit,
   InvalidConfigurationError,
   openTurnWakes,
   serveHealth,
   sessionKeys,
   shutdownSignal,
+  TENANT_GATE,
+  TurnGates,
   TurnOrder,
   WorkerRegistry,
   workerChannel,
@@ -35,6 +38,16 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
     log,
     order,
     wakes: turnWakes,
+    admission: {
+      gates: new TurnGates(redis, settings.lease),
+      state: parts.state,
+      wakes: turnWakes,
+      runningTurns: (tenant) => gateLimit(source.current, tenant, TENANT_GATE),
+      agentOf: parts.agentOf,
+      leaseMs: settings.lease,
+      clock: parts.clock,
+      log,
+    },
     quarantine: new Quarantine({ environment: variables, log }),
     parts,
   });

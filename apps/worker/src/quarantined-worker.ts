@@ -11,6 +11,9 @@ async function runQuarantined(sessionId: string): Promise<void> {
   const { parts, source, subscriber, log, workerId } = opened;
   const activation = new Activation(sessionId, {
     ...parts,
+    // Its parent has seen to what it may.
+    admit: async () => undefined,
+    onRest: async () => undefined,
     onTurn: () => undefined,
     mayLinger: () => false,
     isAlone: true,

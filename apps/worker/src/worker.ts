@@ -12,6 +12,7 @@ import { DelayedError, type Job, type QueueOptions, Worker as QueueWorker } from
 import { Activation, type ActivationParts, type ActivationState } from "./activation.ts";
 import { Places } from "./places.ts";
 import type { Quarantine } from "./quarantine.ts";
+import { TurnAdmission, type TurnAdmissionOptions } from "./turn-admission.ts";
 
 /** Jobs taken beyond the places, so that a new session can evict one that lingers. */
 const JOBS_BEYOND_PLACES = 1;
@@ -25,12 +26,14 @@ export interface TurnWorkerOptions {
   readonly connection: QueueOptions["connection"];
   readonly places: number;
   readonly leaseMs: number;
-  readonly parts: Omit<ActivationParts, "mayLinger" | "onTurn" | "isAlone">;
+  readonly parts: Omit<ActivationParts, "mayLinger" | "onTurn" | "admit" | "onRest" | "isAlone">;
   /** Serves what may kill its worker. */
   readonly quarantine: Quarantine;
   /** The order in which the turns of all tenants start. */
   readonly order: TurnOrder;
   readonly wakes: TurnWakes;
+  /** The limits of tenants and users. */
+  readonly admission: TurnAdmissionOptions;
   readonly log: Logger;
 }
 
@@ -120,10 +123,11 @@ export class TurnWorker {
       return;
     }
     let turns = 0;
-    const laterMs = await this.#activate(sessionId, job.id as string, (tenant) => {
+    const admission = new TurnAdmission(sessionId, this.#options.admission);
+    const laterMs = await this.#activate(sessionId, job.id as string, admission, (tenant) => {
       // The first one waited under the job's tag; the others did not wait.
       this.#charge(tenant, turns++ === 0 ? (job as Job<TurnWake>).data.tag : undefined);
-    });
+    }).finally(() => admission.rest());
     if (laterMs === undefined) return;
     // Else a session whose turns fail would be ahead of all others each time.
     if (turns > 0)
@@ -133,6 +137,9 @@ export class TurnWorker {
           this.#options.log.warn({ err: error, sessionId }, "no new place in the order"),
         );
     await job.moveToDelayed(Date.now() + laterMs, token);
+    // Whoever called it before could not hurry a job that was not delayed yet.
+    if (await admission.wasCalled().catch(() => false))
+      await this.#options.wakes.hurry((job as Job<TurnWake>).data).catch(() => undefined);
     throw new DelayedError();
   }
 
@@ -147,10 +154,17 @@ export class TurnWorker {
   async #activate(
     sessionId: string,
     jobId: string,
+    admission: TurnAdmission,
     onTurn: (tenant: string) => void,
   ): Promise<number | undefined> {
     const { parts, leaseMs, log } = this.#options;
     if (this.#activations.has(sessionId)) return leaseMs;
+    // Before it takes a place, or lets another session's sandbox go for one.
+    const waitMs = await admission.look().catch((error: unknown) => {
+      log.warn({ err: error, sessionId }, "the limits could not be asked for");
+      return TROUBLE_DELAY_MS;
+    });
+    if (waitMs !== undefined) return waitMs;
     let place: number;
     try {
       place = await this.#places.acquire(this.#draining.signal);
@@ -164,6 +178,8 @@ export class TurnWorker {
     }
     const activation = new Activation(sessionId, {
       ...parts,
+      admit: (message) => admission.admit(message),
+      onRest: () => admission.rest(),
       onTurn,
       mayLinger: () => !this.#places.wanted && !this.#draining.signal.aborted,
       isAlone: false,

@@ -30,6 +30,14 @@ const tenantSchema = z.strictObject({
         .max(1_000_000)
         .default(1_000)
         .describe("Messages that may wait in one session; beyond it a message is refused with 429."),
+      runningTurns: z
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .default(50)
+        .describe(
+          "Turns that run at once, over all workers; beyond it a session waits for one of them to end.",
+        ),
       messagesPerMinute: z
         .int()
         .min(1)
@@ -131,7 +139,9 @@ const agentSchema = z
       ),
     timeZone: timeZoneSchema
       .default("UTC")
-      .describe("Time zone of schedules that name none, such as `Europe/Berlin`."),
+      .describe(
+        "Time zone of the days of `perUser`, and of schedules that name none, such as `Europe/Berlin`.",
+      ),
     context: z
       .strictObject({
         messages: z.int().min(1).max(1_000).default(100).describe("So many of them wait at most."),
@@ -141,6 +151,23 @@ const agentSchema = z
       .describe(
         "Messages with `wake: false`, which wait for the next turn of their session: beyond these bounds the oldest are dropped.",
       ),
+    perUser: z
+      .strictObject({
+        running: z.int().min(1).max(100_000).optional().describe("Turns of a user that run at once."),
+        perDay: z
+          .int()
+          .min(1)
+          .max(100_000)
+          .optional()
+          .describe("Messages of a user on a day of the agent's `timeZone`, each counted once."),
+        wait: duration({ min: "0s", max: "30d" })
+          .prefault("30m")
+          .describe(
+            "How long a message beyond them waits, from when it was accepted; then it is a dead letter.",
+          ),
+      })
+      .optional()
+      .describe("Quotas of each user: a sender as its channel names it."),
     linger: duration({ min: "0s", max: "24h" })
       .prefault("60s")
       .describe("How long an activation waits for the next message after a turn."),

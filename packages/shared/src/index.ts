@@ -58,6 +58,7 @@ export { type HealthServer, type HealthServerOptions, type NotReady, serveHealth
 export {
   eventsChannel,
   fleetKeys,
+  gateKeys,
   messageKey,
   PENDING_SHARDS,
   pendingKey,
@@ -207,9 +208,11 @@ export { shutdownSignal } from "./shutdown.ts";
 export { BadCursorError, readSetPage, type SetMember, type SetPage } from "./sorted-set-page.ts";
 export { ThrottledJobs } from "./throttled-jobs.ts";
 export { timeZoneSchema } from "./time-zone.ts";
+export { type GateEntry, type TurnGate, TurnGates } from "./turn-gates.ts";
 export { LAST_PRIORITY, TurnOrder, type TurnTag } from "./turn-order.ts";
 export { openTurnWakes, type TurnWake, TurnWakes } from "./turn-wakes.ts";
 export { duration, size } from "./units.ts";
+export { gateLimit, TENANT_GATE, userOf } from "./user-gate.ts";
 export { openReplyWakes, type ReplyWake, type WakeQueue } from "./wake.ts";
 export {
   WORKER_ACTIVATIONS_REPORTED,

@@ -128,6 +128,8 @@ export interface TenantKeys {
   readonly messageRate: string;
   /** Sorted set of jobs of `inbound` that wait for the tenant's rate, in their order. */
   readonly throttledJobs: string;
+  /** Set of the names of gates where sessions wait: see `TurnGates`. */
+  readonly gatesWaiting: string;
 }
 
 export function tenantKeys(tenant: string): TenantKeys {
@@ -135,12 +137,27 @@ export function tenantKeys(tenant: string): TenantKeys {
   return {
     messageRate: key("messageRate"),
     throttledJobs: key("throttledJobs"),
+    gatesWaiting: key("gatesWaiting"),
   };
 }
 
 /** What a worker says of itself (JSON of a `WorkerReport`); expires. */
 export function workerReportKey(workerId: string): string {
   return `${fleetKeys.workers}:${workerId}`;
+}
+
+/** Keys of a gate of a tenant's turns: permits by when they expire, and waiting sessions by the age of their message. */
+export function gateKeys(
+  tenant: string,
+  gate: string,
+): { readonly inside: string; readonly waiting: string } {
+  const key = (name: string) => `longshore:{tenant:${tenant}}:gate:${gate}:${name}`;
+  return { inside: key("inside"), waiting: key("waiting") };
+}
+
+/** Set of ids of a user's messages of a day; expires. */
+export function userDayKey(tenant: string, user: string, day: string): string {
+  return `longshore:{tenant:${tenant}}:user:${user}:${day}`;
 }
 
 /** Where a worker listens for hints that a session it holds has a new message (payload: the session's id). */

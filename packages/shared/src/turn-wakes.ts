@@ -47,6 +47,15 @@ export class TurnWakes extends WakeQueue<TurnWake> {
       await this.#order?.giveBack(tenant).catch(() => undefined);
   }
 
+  /** Lets a session's delayed job be taken at once; makes one where there is none. */
+  async hurry(wake: TurnWake): Promise<void> {
+    const jobId = await this.queue.getDeduplicationJobId(wake.sessionId);
+    const job = jobId === null ? undefined : await this.queue.getJob(jobId);
+    if (job === undefined) await this.ensure(wake);
+    // Not delayed (any more): it will be taken, or is active and looks before it goes.
+    else if (await job.isDelayed()) await job.promote().catch(() => undefined);
+  }
+
   /** Gives a job that has had its turn, and waits for another one, a new place. */
   async replace(job: Job<TurnWake>): Promise<void> {
     const { sessionId, tenant } = job.data;
