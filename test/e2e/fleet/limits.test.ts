@@ -12,7 +12,7 @@ describe("limits of a fleet", () => {
     });
     const { api } = await fleet.startDispatcher();
     const first = await fleet.startWorker();
-    await api.send("long", "1", "!hang");
+    await api.send("long", "1", "$ sleep 600");
     await first.line(({ msg }) => msg === "prompt sent");
     await fleet.startWorker();
     const sessions = Array.from({ length: 6 }, (_, index) => `c${index}`);
