@@ -3,6 +3,7 @@ import {
   configurationSchema,
   connectRedis,
   createLogger,
+  gateLimit,
   type Message,
   MessageRate,
   Metrics,
@@ -13,6 +14,8 @@ import {
   queueNames,
   SessionState,
   systemClock,
+  TENANT_GATE,
+  TurnGates,
   TurnOrder,
   workerChannel,
 } from "@longshore/shared";
@@ -90,7 +93,13 @@ export class FleetInProcess implements AsyncDisposable {
     const slots = await NoOpSlots.make(options.directory);
     const runtime = new NoOpSandboxRuntime(options);
     const leaseMs = configuration.worker.lease;
+    const agentOf = (name: string) => configuration.agents[name];
     const worker = new TurnWorker({
+      admission: {
+        ...{ gates: new TurnGates(workerRedis, leaseMs), state: stateOn(workerRedis), wakes: workerWakes },
+        ...{ runningTurns: (tenant) => gateLimit(configuration, tenant, TENANT_GATE), agentOf, leaseMs },
+        ...{ clock: systemClock, log },
+      },
       ...{ connection: queues, places: options.places ?? configuration.worker.places, leaseMs, log },
       ...{ order, wakes: workerWakes, quarantine: new Quarantine({ environment: {}, log }) },
       parts: {
@@ -98,7 +107,7 @@ export class FleetInProcess implements AsyncDisposable {
         ...{
           runtimeOf: () => runtime,
           replyWakes,
-          agentOf: (name) => configuration.agents[name],
+          agentOf,
           metrics,
           log,
         },
