@@ -220,10 +220,11 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .description(
       "check environment, configuration, Redis, object store and sandboxes, and say how to mend them",
     )
-    .action(async () => {
+    .option("--repair", "also rebuild the lists of sessions and dead letters from the object store")
+    .action(async (_options, command: Command) => {
       // Loaded only here: the clients of stores and engines take longer to load than other commands to run.
       const { doctor } = await import("./doctor/doctor.ts");
-      await doctor(context);
+      await doctor(context, command.optsWithGlobals());
     });
   return program;
 }
