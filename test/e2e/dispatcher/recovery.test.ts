@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { QUEUE_PREFIX, queueNames } from "@longshore/shared";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { HoldingProxy } from "../../support/holding-proxy.ts";
 import { call, events, eventsUntil, message, until } from "./client.ts";
 import { DispatcherStack } from "./dispatcher-stack.ts";
 
@@ -57,19 +58,17 @@ describe("the sweeper", () => {
 
 describe("a dispatcher that is killed", () => {
   it("between the attachments and the acceptance leaves no half message: sent again, it is one", async () => {
-    const first = await stack.dispatcher();
+    await using proxy = await HoldingProxy.start(stack.redis.url);
+    const first = await stack.dispatcher({ REDIS_URL: proxy.url(stack.redis.url) });
     const attachments = [{ name: "a", data: Buffer.from("content").toString("base64") }];
     const body = message("1", { attachments });
-    await stack.redis.signal("SIGSTOP");
+    const acceptance = proxy.hold(({ from, bytes }) => from === "client" && bytes.includes(":mailbox"));
     const sent = call(`${first.url}/v1/messages`, { body }).catch(() => "cut off");
-    const store = join(stack.directory, "store");
-    await until(
-      () => readdir(store, { recursive: true }),
-      (paths) => paths.some((path) => /acme\/sessions\/.*\/inbound\/[0-9a-f]{64}-[^/]+$/.test(path)),
-    );
+    await acceptance.reached;
     await first.process.kill();
-    await stack.redis.signal("SIGCONT");
     expect(await sent).toBe("cut off");
+    const stored = await readdir(join(stack.directory, "store"), { recursive: true });
+    expect(stored).toContainEqual(expect.stringMatching(/acme\/sessions\/.*\/inbound\/[0-9a-f]{64}-[^/]+$/));
     expect(await stack.worker.redis.keys("*:mailbox")).toEqual([]);
 
     const second = await stack.dispatcher();
