@@ -122,9 +122,10 @@ describe("a worker killed", () => {
         ]),
       );
     expect(await published()).toEqual(before);
-    const hold = store.hold(sends("PUT", "/published/"));
+    // Both files are put at once.
+    const [hold, other] = [0, 1].map(() => store.hold(sends("PUT", "/published/"))) as [Hold, Hold];
     await api.ask("c", "2", "$ cd site; echo 2 > changed; rm gone; echo 2 > new");
-    await hold.reached;
+    await Promise.all([hold.reached, other.reached]);
     expect(await published()).toEqual(before);
     await succeed(hold);
     expect(await answerOf("3", "$ cat site/changed")).toBe("2");
