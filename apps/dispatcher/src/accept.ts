@@ -2,6 +2,7 @@ import { ObjectNotFoundError, type SessionRef, type SessionStore } from "@longsh
 import {
   type AcceptedMessage,
   type AgentDefinition,
+  type AtWork,
   type Clock,
   type Configuration,
   type DurabilityBarrier,
@@ -21,6 +22,7 @@ import {
   RateLimitedError,
   type RedisClient,
   routeMessage,
+  SessionBusyError,
   type SessionState,
   type StoredAttachment,
   type TurnWakes,
@@ -110,7 +112,7 @@ export class Acceptor {
 
   /**
    * Accepts a message, or lets it wait for its `notBefore`. Throws the errors of `routeMessage`, `InvalidMessageError`,
-   * `MessageTooLargeError`, `MailboxFullError`, `TooManyWaitingError`, `RateLimitedError`,
+   * `MessageTooLargeError`, `MailboxFullError`, `SessionBusyError`, `TooManyWaitingError`, `RateLimitedError`,
    * `StoreTimeoutError`, the store's, and Redis' own. After a retryable one the message may be accepted or
    * not: sent again with the same id, it is one message all the same.
    */
@@ -289,26 +291,30 @@ export class Acceptor {
     const { id: messageId, tenant, sessionId } = accepted;
     if (accepted.wake === false) return await this.#appendContext(accepted);
     const bound = configuration().tenants[tenant]?.limits.mailbox ?? 0;
-    const result = await state.accept(accepted, bound);
+    const result = await state.accept(accepted, bound, atWorkOf(accepted, configuration()));
 
     const ended = result.state !== "accepted" && result.state !== "running";
     // A duplicate as well: the first may be one that was refused because this failed.
     if (!ended) await barrier?.confirm(messageId);
     const listed = this.#list(tenant, sessionId);
-    if (!result.leased && !ended) await turnWakes.wake({ sessionId, tenant });
+    if (!result.leased && !ended) {
+      if (result.marked) await turnWakes.hasten({ sessionId, tenant });
+      else await turnWakes.wake({ sessionId, tenant });
+    }
     await listed;
     return { messageId, sessionId, seq: result.seq, duplicate: result.duplicate, state: result.state };
   }
 
   /** A message that only adds context: it is in Redis, and nobody is woken for it. */
   async #appendContext(accepted: AcceptedMessage): Promise<AcceptedAnswer> {
-    const { configuration, state } = this.#options;
+    const { configuration, state, barrier } = this.#options;
     const { id: messageId, tenant, sessionId, agent } = accepted;
     const { agents } = configuration();
     const bound = Object.hasOwn(agents, agent) ? agents[agent]?.context : undefined;
     // Its agent was there when it was routed, a moment ago.
     if (bound === undefined) throw new UnknownAgentError(agent);
     const result = await state.acceptContext(accepted, { messages: bound.messages, keepMs: bound.keep });
+    await barrier?.confirm(messageId);
     await this.#list(tenant, sessionId);
     return { messageId, sessionId, ...result };
   }
@@ -375,6 +381,12 @@ export class Acceptor {
   }
 }
 
+/** What a message does to a turn of its session that runs; an operation waits, whatever the agent says. */
+function atWorkOf({ operation, agent }: AcceptedMessage, { agents }: Configuration): AtWork {
+  const busy = operation === undefined && Object.hasOwn(agents, agent) ? agents[agent]?.busy : undefined;
+  return busy === "interrupt" || busy === "rollback" || busy === "reject" ? busy : "wait";
+}
+
 const REFUSALS = [
   InvalidMessageError,
   MessageTooLargeError,
@@ -389,11 +401,12 @@ export function isRefusal(error: unknown): boolean {
   return REFUSALS.some((refusal) => error instanceof refusal);
 }
 
-/** Whether there was no room for a message. */
+/** Whether there was no room for a message, or its agent takes one at a time. */
 function isFull(error: unknown): boolean {
   return (
     error instanceof MailboxFullError ||
     error instanceof RateLimitedError ||
+    error instanceof SessionBusyError ||
     error instanceof TooManyWaitingError
   );
 }

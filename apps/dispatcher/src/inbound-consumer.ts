@@ -10,6 +10,7 @@ import {
   QUEUE_PREFIX,
   queueNames,
   type RedisClient,
+  SessionBusyError,
   ThrottledJobs,
 } from "@longshore/shared";
 import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
@@ -128,11 +129,12 @@ export class InboundConsumer {
         throw new DelayedError();
       } catch (error) {
         if (error instanceof DelayedError) throw error;
-        if (error instanceof MailboxFullError && clock.now() < untilMs) {
+        const isTaken = error instanceof MailboxFullError || error instanceof SessionBusyError;
+        if (isTaken && clock.now() < untilMs) {
           await job.moveToDelayed(clock.now() + STEP_ASIDE_MS, token);
           throw new DelayedError();
         }
-        const isFull = error instanceof MailboxFullError || error instanceof TooManyWaitingError;
+        const isFull = isTaken || error instanceof TooManyWaitingError;
         if (isFull || isRefusal(error) || !isTrouble(error)) {
           if (tenant !== undefined) await this.#throttle.leave(tenant, job);
           if (isFull) throw new Error(`${error.code}: ${error.message}`, { cause: error });

@@ -25,6 +25,7 @@ import { readNote } from "./commit-notes.ts";
 import { CommitPoint } from "./commit-point.ts";
 import { AgentGoneError, HandedBackError, OvertakenError, WorkerKilledError } from "./errors.ts";
 import { FailedMessages } from "./failed-messages.ts";
+import { Gathering } from "./gathering.ts";
 import { Hints } from "./hints.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import { Operations } from "./operations.ts";
@@ -124,7 +125,7 @@ interface ServedSession extends HeldSession {
  *             between turns an upload is written into the paused directory; a rollback ends the sandbox first,
  *             and → hydrating under the same lease. → whatever the next message needs.
  * opening     `initialize`, and the agent's own session of last time, or a new one.
- * prompting   the head of the mailbox is the prompt (I1): see `Turn`. A checkpoint goes through mirroring,
+ * prompting   the head of the mailbox is the prompt (I1), and by `busy` what is behind it (`Gathering`): see `Turn`. A checkpoint goes through mirroring,
  *             committing and publishing, and back to prompting.
  * mirroring   the sandbox is paused; the files of `outbox/` become artifacts; what changed is uploaded.
  * committing  one put-if-absent: the change, the messages it ends, the replies (I3, I6).
@@ -163,10 +164,10 @@ export class Activation {
   readonly #hints = new Hints();
   readonly #phases: PhaseTimes;
   /**
-   * The message that a failure is about: from when it is found at the head of the mailbox until its commit
-   * stands. What fails after that (publication, lingering) is no fault of it, nor of the one behind it.
+   * The messages that a failure is about: from when they are found at the head of the mailbox until their commit
+   * stands. What fails after that (publication, lingering) is no fault of theirs, nor of the one behind them.
    */
-  #serving: AcceptedMessage | undefined;
+  #serving: readonly AcceptedMessage[] = [];
   #stuck = false;
   #commits: CommitPoint | undefined;
   /** The newest generation that Redis knew to be published when the lease was taken. */
@@ -311,7 +312,7 @@ export class Activation {
     // Nothing waits and nothing is known: a wake for a session that Redis forgot.
     if (tenant === undefined || agentName === undefined) return this.#releaseIdle(keeper);
 
-    this.#serving = head;
+    this.#serving = asList(head);
     const ref = { tenant, sessionId: this.sessionId };
     const definition = this.#parts.agentOf(agentName, tenant);
     const signal = AbortSignal.any([keeper.signal, this.#stop.signal]);
@@ -330,7 +331,7 @@ export class Activation {
         publishedGeneration: this.#publishedGeneration,
         publishedFiles,
         onState: (entered, kind) => {
-          if (entered === "publishing" && kind !== "checkpoint") this.#serving = undefined;
+          if (entered === "publishing" && kind !== "checkpoint") this.#serving = [];
           this.#enter(entered);
         },
       },
@@ -372,12 +373,12 @@ export class Activation {
     const message = await commits.nextMessage(newest);
     if (message === undefined) return "idle";
     this.#phases.measureQueue(message.acceptedAt);
-    this.#serving = message;
+    this.#serving = asList(message);
     const { partial = false } = newest ?? {};
     const takeover = older || before === "unclean" || (before === "unknown" && newest !== undefined);
     if (!partial && (own || !takeover)) return newest;
     const base = await commits.commitWhole(newest, partial ? "rollback" : "takeover", { agent: agentName });
-    this.#serving = message;
+    this.#serving = asList(message);
     return base;
   }
 
@@ -399,7 +400,7 @@ export class Activation {
    * @throws WorkerKilledError where those were as many as it may fail
    */
   async #needsQuarantine({ keeper }: HeldSession, { retry }: AgentDefinition): Promise<boolean> {
-    const at = this.#left.indexOf(this.#serving?.id ?? "");
+    const at = this.#left.indexOf(this.#serving[0]?.id ?? "");
     if (at < 0) return false;
     const { state, isAlone } = this.#parts;
     const counts = await state.countDeaths(this.sessionId, keeper.lease, this.#left);
@@ -415,7 +416,7 @@ export class Activation {
     let newest = base;
     for (;;) {
       const message = await commits.nextMessage(newest);
-      this.#serving = message;
+      this.#serving = asList(message);
       if (message === undefined) return await this.#releaseIdle(keeper);
       const { operation } = message;
       if (operation === undefined) {
@@ -512,15 +513,16 @@ export class Activation {
   /** Undefined where what waits needs a session without a sandbox. */
   async #serveMessages(session: ServedSession, running: RunningSession): Promise<ActivationEnd | undefined> {
     const { clock, mayLinger, state } = this.#parts;
-    const { keeper, commits, definition, signal } = session;
+    const { keeper, definition, signal } = session;
     const { agent, copy } = running;
     const bornAt = clock.monotonic();
     this.#enter("opening");
     const agentSessionId = await agent.open(readNote(copy.base)?.agentSessionId, signal);
     void agent.ended.then(() => this.#wakeUp?.());
+    const gathering = new Gathering({ ...session, state, clock, hints: this.#hints });
 
     for (;;) {
-      const next = await commits.nextMessages(copy.base, 1);
+      const next = await gathering.next(copy.base);
       const message = next.waking[0]?.message;
       // An agent that ended between turns did so by itself: the message is for the next activation.
       const spent = agent.hasEnded || clock.monotonic() - bornAt >= definition.longest;
@@ -533,7 +535,7 @@ export class Activation {
         // The agent would remember another past. What it did since the last commit goes, as with its turn.
         if (message.operation?.type === "rollback") return undefined;
         if (message.operation === undefined) {
-          this.#serving = message;
+          this.#serving = next.waking.map((waiting) => waiting.message);
           const waitMs = await this.#parts.admit(message);
           if (waitMs !== undefined) {
             await this.#mirrorTheRest(session, running);
@@ -556,7 +558,7 @@ export class Activation {
             onState: (entered) => this.#enter(entered),
           }).run();
         } else {
-          this.#serving = message;
+          this.#serving = asList(message);
           this.#enter("applying");
           await running.pause();
           await session.operations
@@ -625,8 +627,8 @@ export class Activation {
 
   /** A turn, an operation, or what comes before it, failed. Ends the activation. */
   async #failed(keeper: LeaseKeeper, failed: FailedMessages, error: unknown): Promise<ActivationEnd> {
-    const message = this.#serving;
-    if (message !== undefined) return await this.#later(keeper, await failed.settle(message, error));
+    const messages = this.#serving;
+    if (messages.length > 0) return await this.#later(keeper, await failed.settle(messages, error));
     // Between turns: nothing is lost, and the next activation begins from the last commit.
     this.#log.warn({ err: error }, "the activation ended between turns");
     return await this.#later(keeper, error instanceof HandedBackError ? 0 : TROUBLE_DELAY_MS);
@@ -688,6 +690,10 @@ export class Activation {
     this.#state = state;
     this.#log.debug({ state }, "activation");
   }
+}
+
+function asList(message: AcceptedMessage | undefined): readonly AcceptedMessage[] {
+  return message === undefined ? [] : [message];
 }
 
 /** Both results; where one fails, the other is aborted and waited for, and the first failure is thrown. */

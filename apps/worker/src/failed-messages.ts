@@ -46,27 +46,51 @@ export class FailedMessages {
     this.#options = options;
   }
 
-  /** Gives after how many ms the session is to be looked at again. */
-  async settle(message: AcceptedMessage, error: unknown): Promise<number> {
+  /**
+   * Gives after how many ms the session is to be looked at again.
+   *
+   * @param messages of one turn, or one operation; at least one
+   */
+  async settle(messages: readonly AcceptedMessage[], error: unknown): Promise<number> {
+    const [message] = messages;
+    if (message === undefined) throw new RangeError("no message");
+    if (messages.length > 1) return await this.#settleTogether(messages, error);
     const { state, metrics, random, log, definition, agentName } = this.#options;
     const handedBack = error instanceof HandedBackError || error instanceof RolledBackError;
     const failure = classify(message, error);
     const attempts = (await state.readMessage(message.id))?.attempts ?? 0;
     const counted = failure.kind === "counted";
     log.warn(
-      { turnId: this.#turnId(message), messageIds: [message.id], err: error, kind: failure.kind, attempts },
+      { turnId: this.#turnId(messages), messageIds: [message.id], err: error, kind: failure.kind, attempts },
       message.operation === undefined ? "turn failed" : "operation failed",
     );
     const retry = definition?.retry ?? DEFAULT_RETRY;
     if (failure.kind === "hopeless" || (counted && attempts + 1 >= retry.attempts)) {
-      if (counted) await this.#record(message, failure, 0);
+      if (counted) await this.#record(messages, failure, 0);
       await this.#bury(message, failure);
       return 0;
     }
     const retryInMs = handedBack ? 0 : retryDelayMs(counted ? attempts : 0, retry, random);
-    const marked = await this.#record(message, failure, retryInMs);
+    const marked = await this.#record(messages, failure, retryInMs);
     if (message.operation === undefined)
       metrics.turns.inc({ agent: agentName, outcome: handedBack ? "handed_back" : "failed" });
+    return marked ? 0 : retryInMs;
+  }
+
+  /**
+   * Several messages were in a turn that failed: which of them spoilt it can't be known, so that it counts for none. They
+   * are served one by one from now on, and the one that did it fails alone.
+   */
+  async #settleTogether(messages: readonly AcceptedMessage[], error: unknown): Promise<number> {
+    const { metrics, random, log, definition, agentName } = this.#options;
+    const failure = classifyFailure(error);
+    const isInnocent = failure.kind === "innocent";
+    const handedBack = error instanceof HandedBackError || error instanceof RolledBackError;
+    const messageIds = messages.map(({ id }) => id);
+    log.warn({ turnId: this.#turnId(messages), messageIds, err: error, kind: failure.kind }, "turn failed");
+    const retryInMs = handedBack ? 0 : retryDelayMs(0, definition?.retry ?? DEFAULT_RETRY, random);
+    const marked = await this.#record(messages, { ...failure, kind: "innocent" }, retryInMs, !isInnocent);
+    metrics.turns.inc({ agent: agentName, outcome: handedBack ? "handed_back" : "failed" });
     return marked ? 0 : retryInMs;
   }
 
@@ -116,18 +140,25 @@ export class FailedMessages {
   }
 
   /** True where the turn is marked to be cancelled: its retry does not wait. */
-  #record(message: AcceptedMessage, { kind, error }: Failure, retryInMs: number): Promise<boolean> {
+  #record(
+    messages: readonly AcceptedMessage[],
+    { kind, error }: Failure,
+    retryInMs: number,
+    oneByOne = false,
+  ): Promise<boolean> {
     const { state, ref, keeper } = this.#options;
-    return state.failTurn(ref.sessionId, keeper.lease, [message.id], {
-      turnId: this.#turnId(message),
+    const messageIds = messages.map(({ id }) => id);
+    return state.failTurn(ref.sessionId, keeper.lease, messageIds, {
+      turnId: this.#turnId(messages),
       error,
       counted: kind === "counted",
       retryInMs,
+      oneByOne,
     });
   }
 
-  #turnId(message: AcceptedMessage): string {
-    return turnIdOf(this.#options.keeper.lease.nonce, [message]);
+  #turnId(messages: readonly AcceptedMessage[]): string {
+    return turnIdOf(this.#options.keeper.lease.nonce, messages);
   }
 }
 

@@ -142,6 +142,24 @@ const agentSchema = z
       .describe(
         "Time zone of the days of `perUser`, and of schedules that name none, such as `Europe/Berlin`.",
       ),
+    busy: z
+      .enum(["enqueue", "coalesce", "steer", "interrupt", "rollback", "reject"])
+      .default("enqueue")
+      .describe(
+        "What becomes of a message that comes while a turn runs: see conversations.md. `steer` is as `enqueue` so far.",
+      ),
+    coalesce: z
+      .strictObject({
+        quiet: duration({ min: "0s", max: "1m" })
+          .prefault("500ms")
+          .describe("The turn begins when no other message came for so long,"),
+        longest: duration({ min: "0s", max: "10m" })
+          .prefault("5s")
+          .describe("or when the first of them waits for so long,"),
+        messages: z.int().min(1).max(1_000).default(20).describe("or when so many wait."),
+      })
+      .prefault({})
+      .describe("With `busy: coalesce`: messages that wait become one turn."),
     context: z
       .strictObject({
         messages: z.int().min(1).max(1_000).default(100).describe("So many of them wait at most."),

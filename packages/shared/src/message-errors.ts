@@ -65,6 +65,13 @@ export class MessageTooLargeError extends LongshoreError {
   }
 }
 
+/** The agent takes one message at a time (`busy: reject`), and one waits or is at work; it may be sent again later. */
+export class SessionBusyError extends LongshoreError {
+  constructor() {
+    super("SESSION_BUSY", "Another message of this session is not answered yet", { retryable: true });
+  }
+}
+
 /** The session's mailbox is at its bound; the same message may be sent again later. */
 export class MailboxFullError extends LongshoreError {
   readonly waiting: number;

@@ -5,7 +5,7 @@ import { LongshoreError } from "./errors.ts";
 import { GatheredCalls } from "./gathered-calls.ts";
 import { eventsChannel, messageKey, pendingKey, sessionKeys, workerChannel } from "./keys.ts";
 import { type AcceptedMessage, acceptedMessageSchema, type MessageState, messageStates } from "./message.ts";
-import { MailboxFullError } from "./message-errors.ts";
+import { MailboxFullError, SessionBusyError } from "./message-errors.ts";
 import { Script } from "./script.ts";
 import type { SessionEvent } from "./session-event.ts";
 
@@ -151,7 +151,12 @@ export interface AcceptResult {
   readonly state: MessageState;
   /** An activation of the session is alive and was told; no wake is needed. */
   readonly leased: boolean;
+  /** A turn is to end for it: one whose retry waits is due now. */
+  readonly marked: boolean;
 }
+
+/** What a new message does to a session that is at work; with anything else it waits. */
+export type AtWork = "interrupt" | "rollback" | "reject" | "wait";
 
 /** A message that waits, and its number. */
 export interface WaitingMessage {
@@ -226,14 +231,16 @@ export class SessionState {
 
   /**
    * Accepts a message (I1, I2): the index entry first, so that the sweeper finds the session whatever dies
-   * after it, then idempotency, bound and append in one step. Throws `MailboxFullError`.
+   * after it, then idempotency, bound and append in one step.
+   *
+   * @throws MailboxFullError; SessionBusyError
    */
-  async accept(message: AcceptedMessage, bound: number): Promise<AcceptResult> {
+  async accept(message: AcceptedMessage, bound: number, atWork: AtWork = "wait"): Promise<AcceptResult> {
     const { sessionId } = message;
     const keys = sessionKeys(sessionId);
     for (let attempt = 0; attempt < ACCEPT_ATTEMPTS; attempt++) {
       const indexedAt = await this.#indexing.add(sessionId);
-      const [code, first, leased, state] = (await scripts.accept.run(
+      const [code, first, leased, last] = (await scripts.accept.run(
         this.#redis,
         [keys.mailbox, messageKey(message.id), keys.session, keys.lease, keys.events],
         [
@@ -247,15 +254,18 @@ export class SessionState {
           sessionId,
           indexedAt,
           ACCEPT_WINDOW_MS,
+          atWork,
         ],
       )) as Code;
       if (code === -1) throw new MailboxFullError(Number(first));
+      if (code === -3) throw new SessionBusyError();
       if (code === -2) continue;
       return {
         seq: Number(first),
         duplicate: code === 0,
-        state: code === 0 ? readState(state) : "accepted",
+        state: code === 0 ? readState(last) : "accepted",
         leased: leased === 1,
+        marked: code === 1 && last === 1,
       };
     }
     throw new AcceptTooSlowError();
@@ -270,7 +280,7 @@ export class SessionState {
   async acceptContext(
     message: AcceptedMessage,
     bound: { readonly messages: number; readonly keepMs: number },
-  ): Promise<Omit<AcceptResult, "leased">> {
+  ): Promise<Omit<AcceptResult, "leased" | "marked">> {
     const { sessionId } = message;
     const keys = sessionKeys(sessionId);
     let dropped: readonly (string | number)[] = [];
@@ -321,6 +331,17 @@ export class SessionState {
       return result;
     };
     return { waking: (value(0) as Entry[]).map(readEntry), context: value(1) as number };
+  }
+
+  /** For each message whether it has to be the only one of its turn: it failed, or may have, or so did a turn with it. */
+  async readSingles(messageIds: readonly string[]): Promise<boolean[]> {
+    const pipeline = this.#redis.pipeline();
+    for (const id of messageIds) pipeline.hmget(messageKey(id), "attempts", "suspects", "single");
+    const results = (await pipeline.exec()) ?? [];
+    return results.map(([error, counts]) => {
+      if (error) throw error;
+      return (counts as (string | null)[]).some((count) => Number(count ?? 0) > 0);
+    });
   }
 
   /** The messages before `seq` that only add context, oldest first. */
@@ -496,10 +517,12 @@ export class SessionState {
       readonly error: { readonly code: string; readonly message: string };
       readonly counted: boolean;
       readonly retryInMs: number;
+      /** Its messages are in no turn with others any more. @default false */
+      readonly oneByOne?: boolean;
     },
   ): Promise<boolean> {
     const keys = sessionKeys(sessionId);
-    const { turnId, error, counted, retryInMs } = failure;
+    const { turnId, error, counted, retryInMs, oneByOne = false } = failure;
     const event: SessionEvent = { type: "turn.failed", turnId, error, counted, retryInMs };
     const code = await scripts.failTurn.run(
       this.#redis,
@@ -514,6 +537,7 @@ export class SessionState {
         Math.ceil(retryInMs),
         turnId,
         spaced(messageIds),
+        oneByOne ? 1 : 0,
       ],
     );
     if (code === -1) throw new FencedError("fail turn");

@@ -61,6 +61,7 @@ const STATUS: Readonly<Record<string, number>> = {
   DEAD_LETTER_NOT_FOUND: 404,
   DEAD_LETTER_GONE: 410,
   TURN_NOT_RUNNING: 409,
+  SESSION_BUSY: 409,
 };
 
 function problem(

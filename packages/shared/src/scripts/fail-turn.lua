@@ -5,6 +5,7 @@
   ARGV  1 nonce   2 epoch   3 events channel   4 events length   5 events TTL (ms)   6 event (JSON)
         7 counted (0: not the messages' fault)   8 error (JSON)   9 wait before the retry (ms, 0: none)
         10 turn id   11 message ids, each with a space before and after it
+        12 one by one (0 or 1): its messages are in no turn with others any more
 
   Returns  1 recorded   2 recorded; the turn is to be cancelled or rolled back, so it does not wait   -1 not held any more
   Events  turn.failed
@@ -19,6 +20,7 @@ serveWhenFull(KEYS[2])
 for index = 4, #KEYS do
   if ARGV[7] == '1' then redis.call('HINCRBY', KEYS[index], 'attempts', 1) end
   redis.call('HSET', KEYS[index], 'state', 'accepted', 'error', ARGV[8])
+  if ARGV[12] == '1' then redis.call('HSET', KEYS[index], 'single', 1) end
   redis.call('HDEL', KEYS[index], 'by', 'alone')
 end
 local session = redis.call('HMGET', KEYS[2], 'turn', 'cancel')
