@@ -17,6 +17,12 @@ import { Quarantine } from "./quarantine.ts";
 import { TurnWorker } from "./worker.ts";
 import { openWorkerParts } from "./worker-parts.ts";
 
+/**
+ * How long an orderly end may take beyond the drain, in ms: without Redis neither a release nor the queue's end is ever
+ * answered. What is unfinished then is as safe as after a crash.
+ */
+const END_TIMEOUT_MS = 15_000;
+
 /** Starts a worker; resolves when it has drained after SIGTERM or SIGINT. */
 async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
   const shutdown = shutdownSignal();
@@ -114,6 +120,11 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
     else shutdown.addEventListener("abort", () => resolve(), { once: true });
   });
   log.info({ drainMs: settings.drain }, "draining");
+  const late = setTimeout(() => {
+    log.error({ timeoutMs: settings.drain + END_TIMEOUT_MS }, "not everything ended in time");
+    process.exit(1);
+  }, settings.drain + END_TIMEOUT_MS);
+  late.unref();
   await worker.drain(settings.drain);
   log.info("worker stopped");
 }

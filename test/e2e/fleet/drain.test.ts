@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Api } from "../../support/api.ts";
 import type { AppProcess } from "../../support/app-process.ts";
 import { Fleet } from "../../support/fleet.ts";
+import { HoldingProxy } from "../../support/holding-proxy.ts";
 import { hostTraces } from "../../support/host-traces.ts";
 
 const runtimes = ["bwrap", "docker"] as const;
@@ -57,4 +58,20 @@ describe("a worker that is told to end", () => {
       expect(await api.message((brief[0] as { messageId: string }).messageId)).toMatchObject({ attempts: 0 });
     }
   });
+});
+
+it("a worker that is told to end while Redis is away ends all the same, and leaves no sandbox", async () => {
+  await using fleet = await Fleet.start({ agent: { linger: "10m" }, worker: { drain: "1s" } });
+  const redis = await HoldingProxy.start(fleet.redis.url);
+  const [{ api }, worker] = await Promise.all([
+    fleet.startDispatcher(),
+    fleet.startWorker({ REDIS_URL: redis.url(fleet.redis.url) }),
+  ]);
+  const { workerId } = await worker.line(({ msg }) => msg === "worker ready");
+  await api.ask("lingers", "1", "$ echo here");
+  await redis[Symbol.asyncDispose]();
+  worker.signal("SIGTERM");
+  // It could not end in order, and says so.
+  expect(await worker.exited).toBe(1);
+  expect(await hostTraces(workerId as string, fleet.environment.LONGSHORE_RUN_DIR as string)).toEqual([]);
 });
