@@ -137,8 +137,10 @@ export class TurnWorker {
           this.#options.log.warn({ err: error, sessionId }, "no new place in the order"),
         );
     await job.moveToDelayed(Date.now() + laterMs, token);
-    // Whoever called it before could not hurry a job that was not delayed yet.
-    if (await admission.wasCalled().catch(() => false))
+    // Whoever called it, or cancelled its turn, before that could not hurry a job that was not delayed yet. (Seen: a
+    // cancellation between the record of a failure and the release of the session waited for the retry's time.)
+    const isDue = [admission.wasCalled(), this.#options.parts.state.isTurnMarked(sessionId)];
+    if ((await Promise.all(isDue.map((due) => due.catch(() => false)))).includes(true))
       await this.#options.wakes.hurry((job as Job<TurnWake>).data).catch(() => undefined);
     throw new DelayedError();
   }

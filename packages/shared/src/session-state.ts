@@ -503,6 +503,12 @@ export class SessionState {
     return cancel === turnId ? readMode(mode) : undefined;
   }
 
+  /** Whether the turn that was started last, and has not ended, is marked: it waits for nothing. */
+  async isTurnMarked(sessionId: string): Promise<boolean> {
+    const [turn, cancel] = await this.#redis.hmget(sessionKeys(sessionId).session, "turn", "cancel");
+    return typeof turn === "string" && turn === cancel;
+  }
+
   /**
    * Records a failed turn. Where it was not the messages' fault it is not `counted` as an attempt.
    *

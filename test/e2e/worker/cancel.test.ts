@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Api, ApiMessage } from "../../support/api.ts";
 import type { AppProcess } from "../../support/app-process.ts";
 import { Fleet } from "../../support/fleet.ts";
+import { HoldingProxy } from "../../support/holding-proxy.ts";
 
 interface Cancelled {
   readonly turnId: string;
@@ -100,5 +101,25 @@ describe("cancelling a turn", () => {
     expect(heir.lines.filter(({ msg }) => msg === "prompt sent")).toEqual([]);
     expect((await api.ask("d", "2", "$ ls; echo clean")).replies?.[0]?.text.trim()).toBe("clean");
     expect(await cancel(sent.sessionId, { turnId })).toEqual({ turnId, messageIds: [] });
+  });
+
+  it("whose failure is recorded and whose session is not released yet waits for no retry", async () => {
+    fleet = await Fleet.start({
+      agent: { linger: "0s", retry: { attempts: 5, backoff: "1h", longest: "1h" } },
+    });
+    await using redis = await HoldingProxy.start(fleet.redis.url);
+    [{ api }, worker] = await Promise.all([
+      fleet.startDispatcher(),
+      fleet.startWorker({ REDIS_URL: redis.url(fleet.redis.url) }),
+    ]);
+    // Sent whole, since the server does not know the script yet: its answer says that it was run.
+    const records = (text: string) => text.includes("\r\neval\r\n") && text.includes('"type":"turn.failed"');
+    const hold = redis.holdAnswer(({ from, bytes }) => from === "client" && records(bytes.toString()));
+    const { sessionId } = await api.send("c", "1", "!crash");
+    await hold.reached;
+    await cancel(sessionId);
+    hold.release();
+    expect(await api.ask("c", "1", "again")).toMatchObject({ state: "cancelled", attempts: 1 });
+    await worker.stop();
   });
 });
