@@ -11,6 +11,8 @@ import { waitUntil } from "./wait-until.ts";
 const FORM_TIMEOUT_MS = 30_000;
 /** How long a server may be silent before the others replace it, in ms. */
 const FAILOVER_MS = 1_000;
+/** A primary waits five seconds for more replicas to come, by default. */
+const SYNC_AT_ONCE = ["--repl-diskless-sync-delay", "0"];
 const PRIMARIES = 3;
 const SENTINELS = 3;
 const SENTINEL_NAME = "fleet";
@@ -36,6 +38,7 @@ export async function startRedisCluster(options: PrivateServiceOptions): Promise
         settings: [
           ...["--cluster-enabled", "yes", "--cluster-port", String(bus)],
           ...["--cluster-node-timeout", String(FAILOVER_MS)],
+          ...SYNC_AT_ONCE,
         ],
       });
       servers.push(started.use(server));
@@ -50,6 +53,7 @@ export async function startRedisCluster(options: PrivateServiceOptions): Promise
         (await ask("cluster", "nodes")).split("slave").length === PRIMARIES + 1,
       { what: "the cluster to form", timeoutMs: FORM_TIMEOUT_MS, signal: options.signal },
     );
+    for (const [port] of pairs.slice(0, PRIMARIES)) await followed(port, options);
     return group(`redis+cluster://${pairs.map(([port]) => `127.0.0.1:${port}`).join(",")}`, servers, started);
   });
 }
@@ -63,15 +67,15 @@ export async function startRedisSentinels(options: PrivateServiceOptions): Promi
     for (const port of [primary, replica]) {
       const server = await startRedisServer({
         ...{ ...options, port, directory: join(options.directory, String(port)) },
-        settings: port === replica ? ["--replicaof", "127.0.0.1", String(primary)] : [],
+        settings: [
+          ...SYNC_AT_ONCE,
+          ...(port === replica ? ["--replicaof", "127.0.0.1", String(primary)] : []),
+        ],
       });
       servers.push(started.use(server));
     }
+    await followed(primary, options);
     const cli = requireProgram("redis-cli");
-    await waitUntil(
-      async () => (await run([cli, "-p", String(primary), "info", "replication"])).includes("state=online"),
-      { what: "the replica to follow", timeoutMs: FORM_TIMEOUT_MS, signal: options.signal },
-    );
     for (const port of sentinels) {
       const directory = join(options.directory, String(port));
       await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -111,6 +115,19 @@ export async function startRedisSentinels(options: PrivateServiceOptions): Promi
     );
     const hosts = sentinels.map((port) => `127.0.0.1:${port}`).join(",");
     return group(`redis+sentinel://${hosts}/${SENTINEL_NAME}`, servers, started);
+  });
+}
+
+/**
+ * Waits until a primary's replica has its data: before that it replaces nobody. (Seen: a cluster that lost a primary
+ * right after it had formed stayed down for ever.)
+ */
+async function followed(port: number, options: PrivateServiceOptions): Promise<void> {
+  const command = [requireProgram("redis-cli"), "-p", String(port), "info", "replication"];
+  await waitUntil(async () => (await run(command, options)).includes("state=online"), {
+    what: `the replica of ${port} to follow`,
+    timeoutMs: FORM_TIMEOUT_MS,
+    signal: options.signal,
   });
 }
 
