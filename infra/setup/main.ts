@@ -1,4 +1,4 @@
-import { commands } from "./command.ts";
 import { runCommandLine } from "./command-line.ts";
+import { commands } from "./commands.ts";
 
 process.exitCode = await runCommandLine(commands, process.argv.slice(2));

@@ -1,0 +1,10 @@
+import type { Command } from "./command.ts";
+
+/** What `run.mjs` can be told to do, loaded when it is told to. */
+export const commands: ReadonlyMap<string, () => Promise<Command>> = new Map([
+  ["test", async () => (await import("./test.ts")).test],
+  ["chaos", async () => (await import("./chaos.ts")).chaos],
+  ["bench", async () => (await import("./bench.ts")).bench],
+  ["demo", async () => (await import("./demo.ts")).demo],
+  ["dev", async () => (await import("./dev.ts")).dev],
+]);
