@@ -1,8 +1,8 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-/** So much may be received before what is left of it is collected, in bytes. */
-const COLLECT_AFTER_BYTES = 4 * 1024 * 1024;
+/** So much may be received before what is left of it is collected, in bytes: each collection takes a millisecond. */
+const COLLECT_AFTER_BYTES = 12 * 1024 * 1024;
 
 type Collect = (options: { readonly type: "minor" }) => void;
 

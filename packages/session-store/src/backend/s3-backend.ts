@@ -41,6 +41,7 @@ import {
   type RequestOutcome,
 } from "./backend.ts";
 import { openContent } from "./open-content.ts";
+import { receiveTogether } from "./receive-together.ts";
 
 export interface S3BackendOptions {
   /** Address of the server. @default Amazon's, by region */
@@ -105,7 +106,7 @@ export class S3Backend implements Backend {
     this.#random = options.random ?? Math.random;
     this.#onRequest = options.onRequest ?? (() => undefined);
     this.#encryption = options.serverSideEncryption;
-    const agent = { keepAlive: true, maxSockets: options.connections ?? 64 };
+    const agent = { keepAlive: true, maxSockets: options.connections ?? 64, onread: receiveTogether() };
     this.#client = new S3Client({
       maxAttempts: 1,
       logger: SILENT,
