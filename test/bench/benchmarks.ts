@@ -8,5 +8,14 @@ export const benchmarks: ReadonlyMap<string, () => Promise<Benchmark>> = new Map
   ["turn", async () => (await import("./turn.ts")).benchmark],
 ]);
 
+/** Parts of benchmarks that can be measured alone. */
+export const benchmarkParts: ReadonlyMap<string, readonly string[]> = new Map([
+  ["queue", ["accept", "answer", "hot", "lingering", "idle", "backlog", "bwrap", "killed"]],
+  ["scale", ["1", "2", "4", "killed"]],
+]);
+
 /** How to ask for one. */
-export const benchUsage = `usage: npm run bench -- ${[...benchmarks.keys()].join("|")} [--json|--markdown]`;
+export const benchUsage = [
+  `usage: npm run bench -- ${[...benchmarks.keys()].join("|")} [PART...] [--json|--markdown]`,
+  ...Array.from(benchmarkParts, ([name, parts]) => `parts of ${name}: ${parts.join(", ")}`),
+].join("\n");

@@ -14,16 +14,16 @@ import type { Benchmark } from "./row.ts";
  * Conversations: how fast messages are accepted and answered beside plain jobs of BullMQ on the same Redis in the same
  * run, what idle sessions and a backlog cost, and how soon a killed worker's sessions go on.
  */
-export const benchmark: Benchmark = async function* () {
+export const benchmark: Benchmark = async function* (wants) {
   await using scratch = await ScratchDirectory.create();
-  const rootfs = required("LONGSHORE_TEST_ROOTFS", "queue");
-  {
+  const rootfs = () => required("LONGSHORE_TEST_ROOTFS", "queue");
+  if (["accept", "answer", "hot", "lingering", "idle", "backlog"].some(wants)) {
     await using redis = await BenchRedis.start(join(scratch.path, "redis"));
-    yield* measureRates(redis, scratch.path);
-    yield* measureLingering(redis, scratch.path);
-    yield* measureIdleSessions(redis);
-    yield* measureBacklog(redis, scratch.path);
+    yield* measureRates(redis, scratch.path, wants);
+    if (wants("lingering")) yield* measureLingering(redis, scratch.path);
+    if (wants("idle")) yield* measureIdleSessions(redis);
+    if (wants("backlog")) yield* measureBacklog(redis, scratch.path);
   }
-  yield* measureBwrapRate(rootfs, scratch.path);
-  yield* measureKilledWorker(rootfs, scratch.path);
+  if (wants("bwrap")) yield* measureBwrapRate(rootfs(), scratch.path);
+  if (wants("killed")) yield* measureKilledWorker(rootfs(), scratch.path);
 };

@@ -57,8 +57,10 @@ export interface Row {
 /**
  * A module `test/bench/NAME.ts` exports one as `benchmark`. It ends what it starts, also when its
  * consumer stops early.
+ *
+ * @param wants whether a part of it (`benchmarkParts`) is to be measured
  */
-export type Benchmark = () => AsyncIterable<Measurement>;
+export type Benchmark = (wants: (part: string) => boolean) => AsyncIterable<Measurement>;
 
 export function rowOf(measurement: Measurement): Row {
   const { work, unit, ours, peer, target } = measurement;
@@ -75,6 +77,12 @@ export function rowOf(measurement: Measurement): Row {
     peers: measurement.peers ?? null,
     failure: measurement.failure ?? null,
   };
+}
+
+/** One row as a line, for who waits for the others. */
+export function formatLine(row: Row): string {
+  const [, [work = "", ...cells] = []] = cellsOf([row]);
+  return [`${work}:`, ...cells.filter((cell) => cell !== "-")].join("  ");
 }
 
 /** Rows as a table for a terminal, with what does not fit into it below. */

@@ -1,13 +1,11 @@
 import { join } from "node:path";
 import type { Measurement } from "../row.ts";
-import { atOnce } from "./at-once.ts";
 import type { BenchRedis } from "./bench-redis.ts";
-import { benchMessage, FleetInProcess } from "./fleet-in-process.ts";
+import { FleetInProcess } from "./fleet-in-process.ts";
 import { acceptRate } from "./rates.ts";
 
 const SESSIONS = 100_000;
 const MESSAGES = 1_000_000;
-const CONCURRENCY = 256;
 const BATCH = 10_000;
 const ROUNDS = 5;
 
@@ -21,9 +19,7 @@ export async function* measureBacklog(redis: BenchRedis, directory: string): Asy
     return rate;
   });
   await using fleet = await FleetInProcess.start({ redisUrl: redis.url, directory: at });
-  await atOnce(MESSAGES, CONCURRENCY, (index) =>
-    fleet.accept(benchMessage(`waiting-${index}`, `session-${index % SESSIONS}`)),
-  );
+  await fleet.fill(MESSAGES, SESSIONS);
   const full = await bestOf((round) => acceptRate(redis, at, BATCH, `full-${round}`));
   await redis.flush();
   yield {

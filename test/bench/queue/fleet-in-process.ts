@@ -1,8 +1,10 @@
 import {
+  type AcceptedMessage,
   type Configuration,
   configurationSchema,
   connectRedis,
   createLogger,
+  deriveMessageId,
   gateLimit,
   type Message,
   MessageRate,
@@ -12,6 +14,7 @@ import {
   openTurnWakes,
   QUEUE_PREFIX,
   queueNames,
+  routeMessage,
   SessionState,
   systemClock,
   TENANT_GATE,
@@ -24,6 +27,7 @@ import { Acceptor } from "../../../apps/dispatcher/src/accept.ts";
 import { WaitingMessages } from "../../../apps/dispatcher/src/waiting-messages.ts";
 import { Quarantine } from "../../../apps/worker/src/quarantine.ts";
 import { TurnWorker } from "../../../apps/worker/src/worker.ts";
+import { atOnce } from "./at-once.ts";
 import { failBench } from "./fail-bench.ts";
 import { type NoOpSandboxOptions, NoOpSandboxRuntime } from "./no-op-sandbox.ts";
 import { NoOpSlots, noOpUsers } from "./no-op-slots.ts";
@@ -33,6 +37,8 @@ const TENANT = "bench";
 const WORKER = "bench-worker";
 /** How often it is looked whether all messages are answered, in ms. */
 const LOOK_MS = 2;
+/** Messages that are made to wait at once. */
+const FILLING = 1_024;
 
 export interface FleetInProcessOptions extends NoOpSandboxOptions {
   readonly redisUrl: string;
@@ -53,6 +59,7 @@ export class FleetInProcess implements AsyncDisposable {
   readonly #acceptor: Acceptor;
   readonly #worker: TurnWorker;
   readonly #metrics: Metrics;
+  readonly #configuration: Configuration;
   readonly #stack: AsyncDisposableStack;
 
   static async start(options: FleetInProcessOptions): Promise<FleetInProcess> {
@@ -117,7 +124,14 @@ export class FleetInProcess implements AsyncDisposable {
     stack.defer(() => worker.drain(0));
     subscriber.on("message", (_, sessionId: string) => worker.hint(sessionId));
     await subscriber.subscribe(workerChannel(WORKER));
-    return new FleetInProcess(acceptor, stateOn(dispatcherRedis), worker, metrics, stack.move());
+    return new FleetInProcess(
+      acceptor,
+      stateOn(dispatcherRedis),
+      worker,
+      metrics,
+      configuration,
+      stack.move(),
+    );
   }
 
   private constructor(
@@ -125,12 +139,14 @@ export class FleetInProcess implements AsyncDisposable {
     state: SessionState,
     worker: TurnWorker,
     metrics: Metrics,
+    configuration: Configuration,
     stack: AsyncDisposableStack,
   ) {
     this.#acceptor = acceptor;
     this.state = state;
     this.#worker = worker;
     this.#metrics = metrics;
+    this.#configuration = configuration;
     this.#stack = stack;
   }
 
@@ -141,6 +157,28 @@ export class FleetInProcess implements AsyncDisposable {
 
   async accept(message: Message): Promise<void> {
     await this.#acceptor.accept(TENANT, message);
+  }
+
+  /**
+   * Makes so many messages wait, in so many sessions, sooner than `accept` could: the first of a session as all messages
+   * are accepted, the others without its wake, which waits already.
+   */
+  async fill(messages: number, sessions: number): Promise<void> {
+    const known = new Map<number, AcceptedMessage>();
+    const read = async (session: number): Promise<AcceptedMessage> => {
+      const { sessionId } = routeMessage(this.#configuration, { tenant: TENANT, ...fillMessage(session) });
+      const [message] = await this.state.readMailbox(sessionId, 1);
+      return message as AcceptedMessage;
+    };
+    await atOnce(sessions, FILLING, async (session) => {
+      await this.accept(fillMessage(session));
+      known.set(session, await read(session));
+    });
+    await atOnce(messages - sessions, FILLING, async (index) => {
+      const like = known.get(index % sessions) as AcceptedMessage;
+      const id = deriveMessageId(like.sessionId, `more-${index}`);
+      await this.state.accept({ ...like, id }, messages);
+    });
   }
 
   /** Resolves when so many messages were answered since the start. */
@@ -159,6 +197,11 @@ export class FleetInProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+}
+
+/** The first of those that `fill` makes wait in a session. */
+function fillMessage(session: number): Message {
+  return benchMessage(`waiting-${session}`, `session-${session}`);
 }
 
 /** A short message of a chat, the only one in its conversation unless it is named. */

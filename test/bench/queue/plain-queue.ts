@@ -1,4 +1,3 @@
-import { connectRedis } from "@longshore/shared";
 import { Queue, Worker } from "bullmq";
 import { atOnce } from "./at-once.ts";
 import { failBench } from "./fail-bench.ts";
@@ -28,8 +27,8 @@ export async function runPlainQueue(
   { jobs, concurrency }: { readonly jobs: number; readonly concurrency: number },
 ): Promise<PlainRates> {
   await using stack = new AsyncDisposableStack();
-  const connection = connectRedis(url, { onError: failBench });
-  stack.defer(() => connection.disconnect());
+  // Connections as BullMQ makes them: ours gather what is written, which makes BullMQ itself faster.
+  const connection = { url };
   const queue = new Queue("plain", { connection, prefix: "{plain}" });
   stack.defer(() => queue.close());
   await queue.waitUntilReady();
