@@ -324,6 +324,7 @@ export class Acceptor {
     contents: readonly DecodedAttachment[],
     refused: AbortSignal,
   ): Promise<StoredAttachment[]> {
+    if (contents.length === 0) return [];
     return await inTime(async (timeout) => {
       const signal = AbortSignal.any([timeout, refused]);
       const stored: StoredAttachment[] = [];
@@ -364,7 +365,10 @@ export class Acceptor {
     const tenants = Map.groupBy(sessions, ({ tenant }) => tenant);
     await Promise.all(
       Array.from(tenants, ([tenant, members]) =>
-        redis.zadd(tenantSessionsKey(tenant), ...members.flatMap(({ sessionId }) => [now, sessionId])),
+        redis.zadd(
+          tenantSessionsKey(tenant),
+          ...[...new Set(members.map(({ sessionId }) => sessionId))].flatMap((sessionId) => [now, sessionId]),
+        ),
       ),
     );
     return sessions.map(() => undefined);

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { sessionOfMessageId } from "./session-id.ts";
 
 /** BullMQ's prefix and queues; the braces keep all of them in one slot of a Redis Cluster. */
@@ -77,7 +77,7 @@ function pendingShard(shard: number): string {
 }
 
 export function pendingKey(sessionId: string): string {
-  return pendingShard(createHash("sha256").update(sessionId).digest().readUInt16BE(0) % PENDING_SHARDS);
+  return pendingShard(hash("sha256", sessionId, "buffer").readUInt16BE(0) % PENDING_SHARDS);
 }
 
 /** Keys of the whole fleet. */

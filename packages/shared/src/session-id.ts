@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 
 /** How a route cuts conversations into sessions; see `deriveSessionId`. */
 export const sessionModes = ["shared", "per-thread", "agent-shared"] as const;
@@ -25,7 +25,7 @@ function base32(bytes: Uint8Array, length: number): string {
 
 /** A short id (26 characters of base32, 130 bits) from the SHA-256 of the parts, which can't run together. */
 export function hashId(...parts: readonly string[]): string {
-  return base32(createHash("sha256").update(JSON.stringify(parts)).digest(), ID_LENGTH);
+  return base32(hash("sha256", JSON.stringify(parts), "buffer"), ID_LENGTH);
 }
 
 export interface SessionOf {

@@ -2,7 +2,7 @@ import type { Cluster, Redis } from "ioredis";
 import type { MessageEnd, PublishedReply } from "./commit-note.ts";
 import { DeadLetters, deadReplyId, summarizeDeadMessage, summarizeDeadReply } from "./dead-letters.ts";
 import { LongshoreError } from "./errors.ts";
-import { GatheredCalls } from "./gathered-calls.ts";
+import { GatheredCalls, GatheredCallsByKey } from "./gathered-calls.ts";
 import { eventsChannel, messageKey, pendingKey, sessionKeys, workerChannel } from "./keys.ts";
 import { type AcceptedMessage, acceptedMessageSchema, type MessageState, messageStates } from "./message.ts";
 import { MailboxFullError, SessionBusyError } from "./message-errors.ts";
@@ -38,6 +38,8 @@ const scripts = {
 export const ACCEPT_WINDOW_MS = 30_000;
 /** Sessions that are put into the pending index together at most. */
 const INDEXED_TOGETHER = 1_000;
+/** Messages of a session that are accepted together at most: each may be a mebibyte, and Redis serves nobody meanwhile. */
+const ACCEPTED_TOGETHER = 16;
 /** An accept that was stopped for longer than its window that often gives up. */
 const ACCEPT_ATTEMPTS = 3;
 /** What a message ends with that fell out of the context. */
@@ -191,6 +193,20 @@ export interface SessionStateOptions {
   readonly eventsTtlMs: number;
 }
 
+/** What is asked for by `accept`, and what its script answers. */
+interface Accepting {
+  readonly message: AcceptedMessage;
+  readonly bound: number;
+  readonly atWork: AtWork;
+}
+
+interface AcceptAnswer {
+  readonly leased: boolean;
+  readonly code: number;
+  readonly first: string | number | undefined;
+  readonly last: string | number | undefined;
+}
+
 type Code = readonly [code: number, ...rest: (string | number)[]];
 
 /**
@@ -204,6 +220,10 @@ export class SessionState {
   readonly #indexing = new GatheredCalls<string, number>(
     (sessionIds) => this.#indexPending(sessionIds),
     INDEXED_TOGETHER,
+  );
+  readonly #accepting = new GatheredCallsByKey<Accepting, AcceptAnswer>(
+    (sessionId, items) => this.#acceptAll(sessionId, items),
+    ACCEPTED_TOGETHER,
   );
 
   constructor(redis: Redis | Cluster, options: SessionStateOptions) {
@@ -236,27 +256,9 @@ export class SessionState {
    * @throws MailboxFullError; SessionBusyError
    */
   async accept(message: AcceptedMessage, bound: number, atWork: AtWork = "wait"): Promise<AcceptResult> {
-    const { sessionId } = message;
-    const keys = sessionKeys(sessionId);
     for (let attempt = 0; attempt < ACCEPT_ATTEMPTS; attempt++) {
-      const indexedAt = await this.#indexing.add(sessionId);
-      const [code, first, leased, last] = (await scripts.accept.run(
-        this.#redis,
-        [keys.mailbox, messageKey(message.id), keys.session, keys.lease, keys.events],
-        [
-          message.id,
-          JSON.stringify(message),
-          message.tenant,
-          message.agent,
-          bound,
-          ...this.#eventArguments(sessionId),
-          workerChannel(""),
-          sessionId,
-          indexedAt,
-          ACCEPT_WINDOW_MS,
-          atWork,
-        ],
-      )) as Code;
+      const answer = await this.#accepting.add(message.sessionId, { message, bound, atWork });
+      const { code, first, last, leased } = answer;
       if (code === -1) throw new MailboxFullError(Number(first));
       if (code === -3) throw new SessionBusyError();
       if (code === -2) continue;
@@ -264,11 +266,46 @@ export class SessionState {
         seq: Number(first),
         duplicate: code === 0,
         state: code === 0 ? readState(last) : "accepted",
-        leased: leased === 1,
+        leased,
         marked: code === 1 && last === 1,
       };
     }
     throw new AcceptTooSlowError();
+  }
+
+  /** Messages of one session that come at the same time, in one call. */
+  async #acceptAll(sessionId: string, items: readonly Accepting[]): Promise<AcceptAnswer[]> {
+    const keys = sessionKeys(sessionId);
+    const [{ message: first }] = items as readonly [Accepting];
+    const indexedAt = await this.#indexing.add(sessionId);
+    const [leased, ...answers] = (await scripts.accept.run(
+      this.#redis,
+      [
+        ...[keys.mailbox, keys.session, keys.lease, keys.events],
+        ...items.map(({ message }) => messageKey(message.id)),
+      ],
+      [
+        sessionId,
+        first.tenant,
+        first.agent,
+        ...this.#eventArguments(sessionId),
+        workerChannel(""),
+        indexedAt,
+        ACCEPT_WINDOW_MS,
+        ...items.flatMap(({ message, bound, atWork }) => [
+          message.id,
+          JSON.stringify(message),
+          bound,
+          atWork,
+        ]),
+      ],
+    )) as Code;
+    return items.map((_, index) => ({
+      leased: leased === 1,
+      code: Number(answers[3 * index]),
+      first: answers[3 * index + 1],
+      last: answers[3 * index + 2],
+    }));
   }
 
   /**

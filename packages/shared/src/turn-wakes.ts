@@ -22,6 +22,9 @@ const PAGE = 500;
  */
 export class TurnWakes extends WakeQueue<TurnWake> {
   readonly #order: TurnOrder | undefined;
+  /** Ids of jobs: not all digits and without a colon, which BullMQ refuses (seen). */
+  readonly #idPrefix = `wake-${randomBytes(8).toString("hex")}-`;
+  #wakes = 0;
 
   /** Without an `order` all wakes have the same, the last, priority. */
   constructor(connection: Connection, order: TurnOrder | undefined) {
@@ -32,8 +35,7 @@ export class TurnWakes extends WakeQueue<TurnWake> {
   override async wake({ sessionId, tenant }: TurnWake): Promise<void> {
     const place =
       tenant === undefined ? undefined : await this.#order?.reserve(tenant).catch(() => undefined);
-    // Not all digits and without a colon, which BullMQ refuses (seen).
-    const jobId = `wake-${randomBytes(12).toString("hex")}`;
+    const jobId = `${this.#idPrefix}${(++this.#wakes).toString(36)}`;
     const job = await this.add(
       {
         sessionId,

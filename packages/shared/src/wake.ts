@@ -1,5 +1,4 @@
 import { type Job, type JobsOptions, Queue, type QueueOptions } from "bullmq";
-import { GatheredCalls } from "./gathered-calls.ts";
 import { QUEUE_PREFIX, queueNames } from "./keys.ts";
 import { hashId } from "./session-id.ts";
 
@@ -20,9 +19,6 @@ const PENDING_STATES: ReadonlySet<string> = new Set([
   "waiting-children",
 ]);
 
-/** Wakes that are added together at most. */
-const GATHERED = 256;
-
 export type Connection = QueueOptions["connection"];
 
 /**
@@ -32,11 +28,6 @@ export type Connection = QueueOptions["connection"];
 export class WakeQueue<Data extends object> {
   readonly queue: Queue;
   readonly #subject: (data: Data) => string;
-  /** Where one of those added together fails, all are to be tried again. */
-  readonly #adding = new GatheredCalls<Parameters<Queue["addBulk"]>[0][number], Job>(
-    (jobs) => this.queue.addBulk([...jobs]),
-    GATHERED,
-  );
 
   constructor(name: string, connection: Connection, subject: (data: Data) => string) {
     this.queue = new Queue(name, { connection, prefix: QUEUE_PREFIX });
@@ -49,15 +40,11 @@ export class WakeQueue<Data extends object> {
 
   /** Gives the job that waits now; not the added one where the subject had a job already. */
   protected async add(data: Data, options: JobsOptions): Promise<Job> {
-    return await this.#adding.add({
-      name: "wake",
-      data,
-      opts: {
-        ...options,
-        deduplication: { id: this.#subject(data), keepLastIfActive: true },
-        removeOnComplete: true,
-        removeOnFail: true,
-      },
+    return await this.queue.add("wake", data, {
+      ...options,
+      deduplication: { id: this.#subject(data), keepLastIfActive: true },
+      removeOnComplete: true,
+      removeOnFail: true,
     });
   }
 
