@@ -15,6 +15,7 @@ import {
   FencedError,
   type Logger,
   type Metrics,
+  type NextMessages,
   type ReplyWake,
   type SessionState,
   type TakenLease,
@@ -260,7 +261,7 @@ export class Activation {
     if (left?.mark === "cancel") this.#cancelled = left.messageIds;
     else if (left !== undefined) this.#left = left.messageIds;
     try {
-      return await this.#hold(keeper, result.lease.before);
+      return await this.#hold(keeper, result.lease.before, result.lease.waiting);
     } catch (error) {
       if (error instanceof FencedError || keeper.signal.aborted) {
         this.#parts.metrics.fenced.inc();
@@ -282,12 +283,22 @@ export class Activation {
    * Serves under the lease until it is released: again where a message came just then or a rollback ended the
    * sandbox, and where a predecessor's late commit came in between.
    */
-  async #hold(keeper: LeaseKeeper, leasedAfter: TakenLease["before"]): Promise<ActivationEnd> {
+  async #hold(
+    keeper: LeaseKeeper,
+    leasedAfter: TakenLease["before"],
+    leasedWith: NextMessages,
+  ): Promise<ActivationEnd> {
     let before = leasedAfter;
+    let waiting: NextMessages | undefined = leasedWith;
     let overtaken = 0;
     for (;;) {
       try {
-        const end = await this.#serve(keeper, before);
+        const end = await this.#serve(
+          keeper,
+          before,
+          waiting ?? (await this.#parts.state.readWaiting(this.sessionId, 1)),
+        );
+        waiting = undefined;
         if (end !== undefined) return end;
         if (this.#stuck) return await this.#later(keeper, TROUBLE_DELAY_MS);
         if (this.#commits?.hasCommitted) before = this.#commits.isClean ? "clean" : "unclean";
@@ -295,6 +306,7 @@ export class Activation {
         if (!(error instanceof OvertakenError) || ++overtaken === TAKEOVER_ATTEMPTS || this.#stuck)
           throw error;
         before = "unclean";
+        waiting = undefined;
         this.#log.warn(
           { generation: error.generation },
           "adopting what an earlier activation committed late",
@@ -304,10 +316,14 @@ export class Activation {
   }
 
   /** Undefined where it has to begin again under the same lease. */
-  async #serve(keeper: LeaseKeeper, before: TakenLease["before"]): Promise<ActivationEnd | undefined> {
+  async #serve(
+    keeper: LeaseKeeper,
+    before: TakenLease["before"],
+    waiting: NextMessages,
+  ): Promise<ActivationEnd | undefined> {
     const { state } = this.#parts;
     this.#enter("hydrating");
-    const [head] = await state.readMailbox(this.sessionId, 1);
+    const head = waiting.waking[0]?.message;
     const { tenant, agent: agentName } = head ?? (await state.inspect(this.sessionId));
     // Nothing waits and nothing is known: a wake for a session that Redis forgot.
     if (tenant === undefined || agentName === undefined) return this.#releaseIdle(keeper);
@@ -330,6 +346,7 @@ export class Activation {
         ref,
         publishedGeneration: this.#publishedGeneration,
         publishedFiles,
+        waiting,
         onState: (entered, kind) => {
           if (entered === "publishing" && kind !== "checkpoint") this.#serving = [];
           this.#enter(entered);
@@ -572,7 +589,7 @@ export class Activation {
       } else {
         await this.#parts.onRest();
         await running.resume();
-        if (await this.#linger(keeper, running)) continue;
+        if (await this.#linger(session, running)) continue;
         await this.#mirrorTheRest(session, running);
       }
     }
@@ -589,8 +606,8 @@ export class Activation {
   }
 
   /** True where a message came; false where the idle time is over, the place is wanted, or the agent is gone. */
-  async #linger(keeper: LeaseKeeper, { agent, definition }: RunningSession): Promise<boolean> {
-    const { clock, state } = this.#parts;
+  async #linger({ keeper, commits }: HeldSession, { agent, definition }: RunningSession): Promise<boolean> {
+    const { clock } = this.#parts;
     this.#enter("lingering");
     const since = clock.monotonic();
     this.#lingeringSince = since;
@@ -611,7 +628,7 @@ export class Activation {
             };
           });
           // Read after the way to be told is there, so that nothing that comes in between is missed.
-          if ((await state.readMailbox(this.sessionId, 1)).length > 0) return true;
+          if (await commits.hasWaiting()) return true;
           await woken;
         }
         keeper.signal.throwIfAborted();

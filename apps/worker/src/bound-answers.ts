@@ -23,18 +23,31 @@ class UnreadAnswersError extends Error {
 export function boundAnswers(stream: MessageStream): MessageStream {
   const asked = new Set<unknown>();
   let unread = 0;
-  const readable = stream.readable.pipeThrough(
-    new TransformStream<Message, Message>({
-      transform(message, controller) {
-        if ("method" in message) {
-          if ("id" in message && ++unread > UNREAD_ANSWERS_MAX) throw new UnreadAnswersError();
-        } else if ("id" in message) {
-          if (!asked.delete(message.id)) return;
-        } else if (++unread > UNREAD_ANSWERS_MAX) throw new UnreadAnswersError();
-        controller.enqueue(message);
-      },
-    }),
-  );
+  const reader = stream.readable.getReader();
+  /** Whether a message is passed on. */
+  const counts = (message: Message): boolean => {
+    if ("method" in message) {
+      if ("id" in message && ++unread > UNREAD_ANSWERS_MAX) throw new UnreadAnswersError();
+    } else if ("id" in message) {
+      return asked.delete(message.id);
+    } else if (++unread > UNREAD_ANSWERS_MAX) throw new UnreadAnswersError();
+    return true;
+  };
+  const readable = new ReadableStream<Message>({
+    async pull(controller) {
+      try {
+        for (;;) {
+          const { done, value } = await reader.read();
+          if (done) return controller.close();
+          if (counts(value)) return controller.enqueue(value);
+        }
+      } catch (error) {
+        void reader.cancel(error).catch(() => undefined);
+        throw error;
+      }
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
   const writable = new WritableStream<Message>({
     async write(message) {
       const isAnswer = !("method" in message);

@@ -10,6 +10,9 @@ import {
 } from "@longshore/shared";
 import { CommitNoteUnreadableError } from "./errors.ts";
 
+/** Of commits that are still at hand: a note is long, and is asked for again and again in a turn. */
+const notes = new WeakMap<Commit, CommitNote>();
+
 /**
  * The fleet's note in a commit; undefined for a commit that something else made (a push, say).
  *
@@ -18,9 +21,17 @@ import { CommitNoteUnreadableError } from "./errors.ts";
  */
 export function readNote(commit: Commit | undefined): CommitNote | undefined {
   if (commit === undefined || !("agent" in commit.note)) return undefined;
+  const known = notes.get(commit);
+  if (known !== undefined) return known;
   const parsed = commitNoteSchema.safeParse(commit.note);
   if (!parsed.success) throw new CommitNoteUnreadableError(commit.generation);
+  notes.set(commit, parsed.data);
   return parsed.data;
+}
+
+/** Saves `readNote` the work for a commit that was made just now. */
+export function rememberNote(commit: Commit, note: CommitNote): void {
+  notes.set(commit, note);
 }
 
 /** The replies of a commit as they are published: each with its id and its place in the order. */

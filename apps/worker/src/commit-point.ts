@@ -19,13 +19,13 @@ import {
   IDLE_SESSION_TTL_MS,
   type Logger,
   type Metrics,
+  type NextMessages,
   type PublishedReply,
   type ReplyWake,
   type SessionState,
-  type WaitingMessage,
   type WakeQueue,
 } from "@longshore/shared";
-import { type NextNote, nextNote, publishedReplies, readNote } from "./commit-notes.ts";
+import { type NextNote, nextNote, publishedReplies, readNote, rememberNote } from "./commit-notes.ts";
 import { OvertakenError } from "./errors.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
 import type { PublishedFiles } from "./published-files.ts";
@@ -39,12 +39,6 @@ const UNDELIVERED_MAX = 1_000;
  * data: only a session of which nothing is left to publish is forgotten. A day off for clocks that differ.
  */
 const FORGOTTEN_WHEN_IDLE_MS = IDLE_SESSION_TTL_MS - 24 * 3_600_000;
-
-/** What waits for the next turn: see `SessionState.readWaiting`. */
-export interface NextMessages {
-  readonly waking: readonly WaitingMessage[];
-  readonly context: number;
-}
 
 export interface CommitPointParts {
   readonly state: SessionState;
@@ -73,6 +67,11 @@ export class CommitPoint {
   #publishedGeneration: number;
   #isUnsettled = false;
   #hasCommitted = false;
+  /**
+   * What waits, where that is known without asking. A head that was seen under the lease stays the head until it is
+   * published here; that nothing waits is only good for the next to ask, who looks again before the lease is released.
+   */
+  #waiting: NextMessages | undefined;
 
   constructor(
     parts: CommitPointParts,
@@ -82,6 +81,8 @@ export class CommitPoint {
       /** The newest generation that Redis knows to be published. */
       readonly publishedGeneration: number;
       readonly publishedFiles: PublishedFiles;
+      /** As it was read under the lease. */
+      readonly waiting: NextMessages;
       readonly onState: (state: "committing" | "publishing", kind: CommitKind) => void;
     },
   ) {
@@ -90,6 +91,7 @@ export class CommitPoint {
     this.#ref = options.ref;
     this.#publishedGeneration = options.publishedGeneration;
     this.#publishedFiles = options.publishedFiles;
+    this.#waiting = options.waiting;
     this.#enter = options.onState;
   }
 
@@ -241,19 +243,42 @@ export class CommitPoint {
 
   /** The head of the mailbox that no commit has ended yet, at most `limit` messages; and how many only add context. */
   async nextMessages(newest: Commit | undefined, limit: number): Promise<NextMessages> {
-    const { state } = this.#parts;
     const recent = new Set(readNote(newest)?.recent);
     for (;;) {
-      const next = await state.readWaiting(this.#ref.sessionId, limit);
+      const next = await this.#readWaiting(limit);
       const message = next.waking[0]?.message;
       if (message === undefined || newest === undefined || !recent.has(message.id)) return next;
       // Redis forgot that it was answered and took it again: acknowledged without another turn.
-      await state.publish(this.#ref.sessionId, this.#keeper.lease, {
+      await this.#publishInRedis({
         generation: newest.generation,
         replies: [],
         ends: [endMessage(message, "answered")],
       });
     }
+  }
+
+  /** Whether a message waits, as Redis has it now. */
+  async hasWaiting(): Promise<boolean> {
+    this.#waiting = undefined;
+    return (await this.#readWaiting(1)).waking.length > 0;
+  }
+
+  async #readWaiting(limit: number): Promise<NextMessages> {
+    const known = this.#waiting;
+    if (known?.waking.length === 0) {
+      this.#waiting = undefined;
+      return known;
+    }
+    if (known !== undefined && limit === 1) return known;
+    const { waking, context } = await this.#parts.state.readWaiting(this.#ref.sessionId, limit);
+    this.#waiting = waking.length === 0 ? undefined : { waking: waking.slice(0, 1), context };
+    return { waking, context };
+  }
+
+  async #publishInRedis(commit: Parameters<SessionState["publish"]>[2]): Promise<void> {
+    this.#waiting = undefined;
+    const waiting = await this.#parts.state.publish(this.#ref.sessionId, this.#keeper.lease, commit);
+    if (waiting === 0) this.#waiting = { waking: [], context: 0 };
   }
 
   /**
@@ -283,6 +308,7 @@ export class CommitPoint {
       this.#keeper.lose(`generation ${generation} has epoch ${other}`);
       this.#keeper.signal.throwIfAborted();
     }
+    rememberNote(result.commit, note);
     this.#hasCommitted = true;
     this.#enter("publishing", how.kind);
     await this.#publish(result.commit, note, publishedReplies(result.commit, note, this.#ref));
@@ -298,9 +324,9 @@ export class CommitPoint {
   }
 
   async #publish(commit: Commit, note: CommitNote, replies: readonly PublishedReply[]): Promise<void> {
-    const { state, metrics, replyWakes, log } = this.#parts;
+    const { metrics, replyWakes, log } = this.#parts;
     const { tenant, sessionId } = this.#ref;
-    await state.publish(sessionId, this.#keeper.lease, {
+    await this.#publishInRedis({
       generation: commit.generation,
       replies: [...note.undelivered, ...replies],
       ends: note.ends,

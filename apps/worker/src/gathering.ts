@@ -1,6 +1,6 @@
 import type { Commit } from "@longshore/session-store";
-import type { AgentDefinition, Clock, SessionState, WaitingMessage } from "@longshore/shared";
-import type { CommitPoint, NextMessages } from "./commit-point.ts";
+import type { AgentDefinition, Clock, NextMessages, SessionState, WaitingMessage } from "@longshore/shared";
+import type { CommitPoint } from "./commit-point.ts";
 import type { Hints } from "./hints.ts";
 
 /** Messages of a turn that was rolled back and those that came behind them: so many become one turn at most. */

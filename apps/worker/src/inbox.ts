@@ -1,12 +1,15 @@
 import { pipeline } from "node:stream/promises";
 import type { SessionRef, SessionStore } from "@longshore/session-store";
-import { type AcceptedMessage, SessionTree, type TreeOwner } from "@longshore/shared";
+import { type AcceptedMessage, PathNotFoundError, SessionTree, type TreeOwner } from "@longshore/shared";
 import { inboxDirectory } from "./prompt.ts";
 
 /** Makes `path` a directory, whatever the agent put there: a link or a file in its place is removed (I8). */
 export async function ensureDirectory(tree: SessionTree, path: string, owner: TreeOwner): Promise<void> {
-  const existing = (await tree.list(".")).find(({ name }) => name.equals(Buffer.from(path)));
-  if (existing?.type === "directory") return;
+  const existing = await tree.lstat(path).catch((error: unknown) => {
+    if (error instanceof PathNotFoundError) return undefined;
+    throw error;
+  });
+  if (existing?.isDirectory()) return;
   if (existing !== undefined) await tree.remove(path, { recursive: true });
   await tree.makeDirectory(path, { mode: 0o700, owner });
 }

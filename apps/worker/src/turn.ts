@@ -123,13 +123,13 @@ export class Turn {
     const { state, store, ref, keeper, running, phases, clock, isAlone } = this.#options;
     await state.startTurn(ref.sessionId, keeper.lease, this.#messageIds, this.#id, isAlone);
     this.#hasStarted = true;
-    const signal = AbortSignal.any([this.#options.signal, marked]);
+    const failed = new AbortController();
+    const signal = AbortSignal.any([this.#options.signal, marked, failed.signal]);
     for (const message of this.#messages.inOrder)
       await writeAttachments(store, ref, message, running.slotDirectory, running.user, signal);
     const events = new TurnEvents({ state, sessionId: ref.sessionId, turnId: this.#id, log: this.#log });
     const text = new ReplyText(running.definition.limits.output);
     const promptedAt = clock.monotonic();
-    const failed = new AbortController();
     const checkpoints = new Checkpoints({
       everyMs: running.definition.checkpoint,
       take: () => this.#checkpoint(),
@@ -139,7 +139,7 @@ export class Turn {
     try {
       await running.agent.prompt(buildPrompt(this.#messages.inOrder), {
         onUpdate: (update) => follow(update, text, events),
-        signal: AbortSignal.any([signal, failed.signal]),
+        signal,
       });
     } finally {
       await checkpoints.stop();

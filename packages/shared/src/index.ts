@@ -165,6 +165,7 @@ export {
   type Lease,
   type LeftTurn,
   type MessageRecord,
+  type NextMessages,
   REPLIES_PER_GENERATION,
   SessionState,
   type SessionStateOptions,

@@ -123,6 +123,8 @@ export interface TakenLease extends Lease {
   readonly publishedGeneration: number;
   /** A turn that was started and has not ended: it failed and is tried again, or its worker died. */
   readonly left: LeftTurn | undefined;
+  /** The head of the mailbox, and how much context waits. */
+  readonly waiting: NextMessages;
 }
 
 /** What becomes of a turn that is not to finish; see the event `turn.cancelling`. */
@@ -164,6 +166,14 @@ export type AtWork = "interrupt" | "rollback" | "reject" | "wait";
 export interface WaitingMessage {
   readonly seq: number;
   readonly message: AcceptedMessage;
+}
+
+/** What waits for the next turn. */
+export interface NextMessages {
+  /** Messages that wake, oldest first. */
+  readonly waking: readonly WaitingMessage[];
+  /** How many wait besides that only add context. */
+  readonly context: number;
 }
 
 /** What the next turn begins with besides the messages that wake. */
@@ -352,10 +362,7 @@ export class SessionState {
   }
 
   /** The messages that wait and wake, oldest first, at most `limit`; and how many wait besides that only add context. */
-  async readWaiting(
-    sessionId: string,
-    limit: number,
-  ): Promise<{ readonly waking: readonly WaitingMessage[]; readonly context: number }> {
+  async readWaiting(sessionId: string, limit: number): Promise<NextMessages> {
     const keys = sessionKeys(sessionId);
     const results = await this.#redis
       .pipeline()
@@ -399,11 +406,12 @@ export class SessionState {
 
   async takeLease(sessionId: string, nonce: string, worker: string, ttlMs: number): Promise<TakeResult> {
     const keys = sessionKeys(sessionId);
-    const [code, first, before, generation, left, mark] = (await scripts.takeLease.run(
+    const [code, first, before, generation, left, mark, ...waiting] = (await scripts.takeLease.run(
       this.#redis,
-      [keys.lease, keys.session],
+      [keys.lease, keys.session, keys.mailbox, keys.context],
       [nonce, worker, ttlMs],
-    )) as Code;
+    )) as [...Code, Entry[], number];
+    const [head = [], context = 0] = waiting as [Entry[]?, number?];
     if (code !== 1) return { taken: false, reason: code === 0 ? "leased" : "waiting", forMs: Number(first) };
     return {
       taken: true,
@@ -416,6 +424,7 @@ export class SessionState {
           left === ""
             ? undefined
             : { messageIds: words(left), mark: mark === "" ? undefined : readMode(mark) },
+        waiting: { waking: head.map(readEntry), context },
       },
     };
   }
@@ -590,6 +599,8 @@ export class SessionState {
   /**
    * After a commit: its replies to the outbox, the messages it ends out of the mailbox (I5, I6). Idempotent. Dead
    * messages are listed before: dead they are by the commit, and whoever dies in between, the next one publishes again.
+   *
+   * @returns how many messages that wake wait now
    */
   async publish(
     sessionId: string,
@@ -601,7 +612,7 @@ export class SessionState {
       /** Messages that it says were dropped from the context. @default 0 */
       readonly contextDropped?: number | undefined;
     },
-  ): Promise<void> {
+  ): Promise<number> {
     const keys = sessionKeys(sessionId);
     for (const end of commit.ends) await this.#listDead(end, commit.generation);
     const code = await scripts.publish.run(
@@ -637,7 +648,8 @@ export class SessionState {
         ]),
       ],
     );
-    if (code !== 1) throw new FencedError("publish");
+    if (Number(code) < 0) throw new FencedError("publish");
+    return Number(code);
   }
 
   /** An operation is no word of a conversation: whoever asked for it sees its record. */

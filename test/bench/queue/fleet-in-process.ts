@@ -214,7 +214,8 @@ export function benchMessage(id: string, conversation = id): Message {
 
 function benchConfiguration(agent: Readonly<Record<string, unknown>> = {}): Configuration {
   return configurationSchema.parse({
-    tenants: { [TENANT]: { limits: { messagesPerMinute: 10_000_000 } } },
+    // What is measured is not what a tenant may have.
+    tenants: { [TENANT]: { limits: { messagesPerMinute: 10_000_000, runningTurns: 10_000 } } },
     agents: {
       idle: { tenant: TENANT, runtime: "bwrap", rootfs: "host", command: ["none"], linger: "0s", ...agent },
     },

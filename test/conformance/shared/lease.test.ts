@@ -22,13 +22,27 @@ describe("taking a lease", () => {
   it("gives a new epoch each time, and says how the last holder left", async () => {
     expect(await take("n1")).toEqual({
       taken: true,
-      lease: { nonce: "n1", epoch: 1, before: "unknown", publishedGeneration: 0 },
+      lease: {
+        ...{ nonce: "n1", epoch: 1, before: "unknown", publishedGeneration: 0, left: undefined },
+        waiting: { waking: [], context: 0 },
+      },
     });
     await dropLease();
     const second = await take("n2");
     expect(second).toMatchObject({ taken: true, lease: { epoch: 2, before: "unclean" } });
     expect(await release(await leaseOf(second))).toBe(true);
     expect(await take("n3")).toMatchObject({ taken: true, lease: { epoch: 3, before: "clean" } });
+  });
+
+  it("gives the head of the mailbox, and how much context waits", async () => {
+    const { seq } = await session.accept("a");
+    await session.accept("b");
+    await session.state.acceptContext(session.message("c"), { messages: 10, keepMs: 60_000 });
+    expect(await take()).toMatchObject({
+      lease: {
+        waiting: { waking: [{ seq, message: { id: session.message("a").id, text: "a" } }], context: 1 },
+      },
+    });
   });
 
   it("is refused while another activation holds it, with for how long", async () => {

@@ -54,6 +54,25 @@ describe("accepting (I1, I2)", () => {
     expect(await texts()).toEqual(["a"]);
   });
 
+  it("takes those that come together as if one came after the other, up to the bound", async () => {
+    await session.accept("known");
+    const results = await Promise.allSettled(
+      ["a", "known", "b", "a", "c", "d"].map((senderId) => session.accept(senderId, 4)),
+    );
+    const [a, known, b, again, c, d] = results.map((result) =>
+      result.status === "fulfilled" ? result.value : result.reason.code,
+    );
+    expect([known.duplicate, a.duplicate, again.duplicate]).toEqual([true, false, true]);
+    expect(again.seq).toBe(a.seq);
+    expect([b.seq, c.seq].toSorted((x, y) => x - y)).toEqual([b.seq, c.seq]);
+    expect(d).toBe("MAILBOX_FULL");
+    expect(await texts()).toEqual(["known", "a", "b", "c"]);
+    expect(await session.state.readMessage(session.message("d").id)).toBeUndefined();
+    expect(await session.eventTypes()).toEqual(Array(4).fill("accepted"));
+    // The numbers of those that come later are above.
+    expect((await session.accept("e")).seq).toBeGreaterThan(c.seq);
+  });
+
   it("refuses beyond the bound, half-accepts nothing, and still knows duplicates", async () => {
     await session.accept("a", 2);
     await session.accept("b", 2);

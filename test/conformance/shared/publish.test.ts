@@ -25,11 +25,12 @@ const record = (senderId: string) => session.state.readMessage(session.message(s
 describe("publishing a commit (I6)", () => {
   it("moves its replies to the outbox and takes the messages that it ends out of the mailbox, by id", async () => {
     for (const sender of ["a", "b", "c"]) await session.accept(sender);
-    await publish(
+    const waiting = await publish(
       1,
       [session.reply(1, 0), session.reply(1, 1)],
       [session.end("b"), session.end("a", "dead")],
     );
+    expect(waiting).toBe(1);
     expect((await session.state.readMailbox(session.sessionId, 10)).map(({ text }) => text)).toEqual(["c"]);
     expect(await outbox()).toEqual(["reply 1.0", "reply 1.1"]);
     expect(await record("b")).toMatchObject({ state: "answered", generation: 1 });

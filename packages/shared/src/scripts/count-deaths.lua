@@ -12,7 +12,8 @@
 if not holdsLease(KEYS[1], ARGV[1], ARGV[2]) then return {-1} end
 local result = {1}
 for index = 2, #KEYS do
-  countDeath(KEYS[index], ARGV[1])
+  local found = redis.call('HMGET', KEYS[index], 'state', 'by', 'alone')
+  countDeath(KEYS[index], ARGV[1], found[1], found[2], found[3])
   local counts = redis.call('HMGET', KEYS[index], 'suspects', 'attempts')
   result[#result + 1] = tonumber(counts[1] or '0')
   result[#result + 1] = tonumber(counts[2] or '0')

@@ -9,7 +9,7 @@
         then R times: reply id, place in the order, reply (JSON)
         then for each record: message id, outcome, error (JSON or '')
 
-  Returns  1 published   -1 not held any more
+  Returns  how many messages that wake wait now   -1 not held any more; nothing was changed
   Events  message.ended for each message that was not ended before
 ]]
 --- @include "now"
@@ -29,20 +29,22 @@ for _ = 1, tonumber(ARGV[9]) do
   at = at + 3
 end
 
-local left = redis.call('HMGET', KEYS[2], 'turn', 'turnMessages')
+local left = redis.call('HMGET', KEYS[2], 'turn', 'turnMessages', 'generation')
+local endedAt = integer(nowMs())
+local ended = false
 for index = 9, #KEYS do
   local record = redis.call('HMGET', KEYS[index], 'seq', 'state')
-  if record[1] then
-    redis.call('XDEL', KEYS[3], record[1] .. '-0')
+  if record[1] and redis.call('XDEL', KEYS[3], record[1] .. '-0') == 0 then
     redis.call('XDEL', KEYS[8], record[1] .. '-0')
   end
   if record[2] ~= 'answered' and record[2] ~= 'dead' and record[2] ~= 'cancelled' then
-    redis.call('HSET', KEYS[index], 'state', ARGV[at + 1], 'generation', ARGV[3], 'endedAt', integer(nowMs()))
+    redis.call('HSET', KEYS[index], 'state', ARGV[at + 1], 'generation', ARGV[3], 'endedAt', endedAt)
     redis.call('HDEL', KEYS[index], 'by', 'alone', 'error')
     if ARGV[at + 2] ~= '' then redis.call('HSET', KEYS[index], 'error', ARGV[at + 2]) end
     redis.call('PEXPIRE', KEYS[index], ARGV[4])
-    addEvent(KEYS[7], ARGV[5], ARGV[6], ARGV[7], cjson.encode({
-      type = 'message.ended', messageId = ARGV[at], outcome = ARGV[at + 1], generation = tonumber(ARGV[3]) }))
+    appendEvent(KEYS[7], ARGV[6], '{"type":"message.ended","messageId":"' .. ARGV[at] .. '","outcome":"' .. ARGV[at + 1]
+      .. '","generation":' .. ARGV[3] .. '}')
+    ended = true
   end
   -- With one of its messages the turn has ended: nothing of it is left to be cancelled.
   if left[1] and string.find(left[2], ' ' .. ARGV[at] .. ' ', 1, true) then
@@ -52,12 +54,13 @@ for index = 9, #KEYS do
   end
   at = at + 3
 end
+if ended then tellEvents(KEYS[7], ARGV[5], ARGV[7]) end
 
-local generation = tonumber(redis.call('HGET', KEYS[2], 'generation') or '0')
+local generation = tonumber(left[3] or '0')
 if ARGV[8] ~= '0' and tonumber(ARGV[3]) > generation then
   local dropped = tonumber(redis.call('HGET', KEYS[2], 'contextDropped') or '0') - tonumber(ARGV[8])
   if dropped > 0 then redis.call('HSET', KEYS[2], 'contextDropped', integer(dropped))
   else redis.call('HDEL', KEYS[2], 'contextDropped') end
 end
 redis.call('HSET', KEYS[2], 'generation', integer(math.max(generation, tonumber(ARGV[3]))))
-return 1
+return redis.call('XLEN', KEYS[3])

@@ -29,10 +29,11 @@ end
 
 local result = {1}
 for index = 4, #KEYS do
-  countDeath(KEYS[index], ARGV[1])
+  local found = redis.call('HMGET', KEYS[index], 'state', 'by', 'alone', 'attempts')
+  local raised = countDeath(KEYS[index], ARGV[1], found[1], found[2], found[3])
   redis.call('HSET', KEYS[index], 'state', 'running', 'by', ARGV[1])
   if ARGV[9] == '1' then redis.call('HSET', KEYS[index], 'alone', 1) end
-  result[#result + 1] = tonumber(redis.call('HGET', KEYS[index], 'attempts') or '0')
+  result[#result + 1] = tonumber(found[4] or '0') + (raised == 'attempts' and 1 or 0)
 end
 redis.call('HDEL', KEYS[2], 'retryAt', 'cancel', 'cancelMode')
 redis.call('HSET', KEYS[2], 'turn', ARGV[7], 'turnMessages', ARGV[8])

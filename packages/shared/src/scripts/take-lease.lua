@@ -1,15 +1,16 @@
 --[[
   Takes a session's lease with a new epoch (I5).
 
-  KEYS  1 lease   2 session
+  KEYS  1 lease   2 session   3 mailbox   4 context
   ARGV  1 nonce of the activation   2 worker   3 time to live (ms)
 
   Returns
-    {1, epoch, before, generation, left, mark}
+    {1, epoch, before, generation, left, mark, head, context}
                 taken. before: 'clean' where the last holder released it, 'unclean' where it did not, 'unknown'
                 where Redis knows of no holder. generation: the newest that was published, 0 where none is known.
                 left: ids of the messages of a turn that was started and has not ended, '' where there is none;
                 mark: 'cancel' or 'rollback' where that is to be done with it, else ''
+                head: entries of the mailbox, the first alone, or none; context: how many messages only add context
     {0, ms}     held by another activation for so long at least
     {-1, ms}    a retry is not due before so long
 ]]
@@ -31,4 +32,5 @@ local epoch = redis.call('HINCRBY', KEYS[2], 'epoch', 1)
 redis.call('HSET', KEYS[1], 'nonce', ARGV[1], 'worker', ARGV[2], 'epoch', epoch)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 local mark = session[5] and session[5] == session[7] and session[8] or ''
-return {1, epoch, before, tonumber(session[3] or '0'), session[6] or '', mark}
+return {1, epoch, before, tonumber(session[3] or '0'), session[6] or '', mark,
+  redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', 1), redis.call('XLEN', KEYS[4])}

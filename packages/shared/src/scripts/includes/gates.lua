@@ -8,6 +8,10 @@
 ]]
 local function callWaiting(index, inside, waiting, name, limit, ttlMs, now, called)
   redis.call('ZREMRANGEBYSCORE', inside, '-inf', now)
+  if redis.call('EXISTS', waiting) == 0 then
+    redis.call('SREM', index, name)
+    return
+  end
   local room = limit - redis.call('ZCARD', inside)
   if room > 0 then
     local first = redis.call('ZPOPMIN', waiting, room)
