@@ -248,10 +248,27 @@ describe.each(storeKinds)("a fork on %s", { timeout: 60_000 }, (kind: StoreKind)
     }
     const newest = other.base as Commit;
     expect(newest.origins).toBeUndefined();
-    // The session it comes from would give up all of it, but for what the fork may still go back to.
+    // The session it comes from would give up all of it, but for what the fork may still go back to. Of its generations one
+    // that comes from there says so; the one above it, which does not, is answered last.
+    let last = 1;
+    while ((await store.readCommit(FORK, last + 1)).origins !== undefined) last++;
+    const late = `/sessions/fork/log/${10 ** 15 - 1 - (last + 1)}`;
     for (let run = 0; run < 3; run++) {
       time.skip(DAY_MS + HOUR_MS);
+      const others = Promise.withResolvers<void>();
+      let underWay = 0;
+      backend.onRequest = async ({ operation, key, phase }) => {
+        if (operation !== "get" || !key.includes("/sessions/fork/log/")) return;
+        if (phase === "before") underWay++;
+        else if (key.endsWith(late)) await others.promise;
+        else {
+          underWay--;
+          // Once its caller has gone on.
+          setImmediate(() => underWay === 1 && others.resolve());
+        }
+      };
       await store.collect(REF, { retention: KEEP_ONE });
+      backend.onRequest = () => undefined;
       await store.collect(FORK, { retention: { generations: 100, days: 0 } });
     }
     const back = await store.rollback(FORK, newest, await store.readCommit(FORK, 1), meta());

@@ -94,7 +94,8 @@ async function usesOrigin(
   if (await namesOrigin(context, fork, newest, origin, signal)) return true;
   let found = false;
   await forEachBounded(older, READS_MAX, async (generation) => {
-    found ||= await namesOrigin(context, fork, generation, origin, signal);
+    // Not by `||=`, which decides before it waits: an answer that came later took back what an earlier one had found.
+    if (!found && (await namesOrigin(context, fork, generation, origin, signal))) found = true;
   });
   return found;
 }
