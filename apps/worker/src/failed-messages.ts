@@ -58,7 +58,7 @@ export class FailedMessages {
     const { state, metrics, random, log, definition, agentName } = this.#options;
     const handedBack = error instanceof HandedBackError || error instanceof RolledBackError;
     const failure = classify(message, error);
-    const attempts = (await state.readMessage(message.id))?.attempts ?? 0;
+    const { attempts = 0, troubles = 0 } = (await state.readMessage(message.id)) ?? {};
     const counted = failure.kind === "counted";
     log.warn(
       { turnId: this.#turnId(messages), messageIds: [message.id], err: error, kind: failure.kind, attempts },
@@ -70,7 +70,7 @@ export class FailedMessages {
       await this.#bury(message, failure);
       return 0;
     }
-    const retryInMs = handedBack ? 0 : retryDelayMs(counted ? attempts : 0, retry, random);
+    const retryInMs = handedBack ? 0 : retryDelayMs(counted ? attempts : troubles, retry, random);
     const marked = await this.#record(messages, failure, retryInMs);
     if (message.operation === undefined)
       metrics.turns.inc({ agent: agentName, outcome: handedBack ? "handed_back" : "failed" });
@@ -82,13 +82,15 @@ export class FailedMessages {
    * are served one by one from now on, and the one that did it fails alone.
    */
   async #settleTogether(messages: readonly AcceptedMessage[], error: unknown): Promise<number> {
-    const { metrics, random, log, definition, agentName } = this.#options;
+    const { state, metrics, random, log, definition, agentName } = this.#options;
     const failure = classifyFailure(error);
     const isInnocent = failure.kind === "innocent";
     const handedBack = error instanceof HandedBackError || error instanceof RolledBackError;
     const messageIds = messages.map(({ id }) => id);
     log.warn({ turnId: this.#turnId(messages), messageIds, err: error, kind: failure.kind }, "turn failed");
-    const retryInMs = handedBack ? 0 : retryDelayMs(0, definition?.retry ?? DEFAULT_RETRY, random);
+    const { troubles = 0 } = (await state.readMessage(messages[0]?.id ?? "")) ?? {};
+    const retry = definition?.retry ?? DEFAULT_RETRY;
+    const retryInMs = handedBack ? 0 : retryDelayMs(troubles, retry, random);
     const marked = await this.#record(messages, { ...failure, kind: "innocent" }, retryInMs, !isInnocent);
     metrics.turns.inc({ agent: agentName, outcome: handedBack ? "handed_back" : "failed" });
     return marked ? 0 : retryInMs;

@@ -16,6 +16,10 @@ import { TurnAdmission, type TurnAdmissionOptions } from "./turn-admission.ts";
 
 /** Jobs taken beyond the places, so that a new session can evict one that lingers. */
 const JOBS_BEYOND_PLACES = 1;
+/** How long a job waits for a place here before another worker, which may be free, can take it, in ms. */
+const PLACE_WAIT_MS = 1_000;
+/** So long it is left to others then, in ms: of workers that wait for a job Redis serves the one that has waited longest. */
+const LEFT_TO_OTHERS_MS = 50;
 /** How long to leave a session alone whose activation could not even be run, in ms. */
 const TROUBLE_DELAY_MS = 2_000;
 /** How long to wait before a sandbox that would not die is tried again, in ms: twice as long each time. */
@@ -169,9 +173,11 @@ export class TurnWorker {
     if (waitMs !== undefined) return waitMs;
     let place: number;
     try {
-      place = await this.#places.acquire(this.#draining.signal);
+      if (this.#places.taken >= this.#options.places) log.debug({ sessionId }, "waits for a place");
+      const tooLong = AbortSignal.timeout(PLACE_WAIT_MS);
+      place = await this.#places.acquire(AbortSignal.any([this.#draining.signal, tooLong]));
     } catch {
-      return 0;
+      return this.#draining.signal.aborted ? 0 : LEFT_TO_OTHERS_MS;
     }
     // While this one waited for a place, a second job of the session may have come.
     if (this.#activations.has(sessionId)) {

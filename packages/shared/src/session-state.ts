@@ -189,6 +189,8 @@ export interface MessageRecord {
   readonly acceptedAt: number;
   readonly attempts: number;
   readonly suspects: number;
+  /** How often its turn failed through no fault of its own, and had to wait. */
+  readonly troubles: number;
   readonly endedAt?: number;
   readonly generation?: number;
   readonly error?: { readonly code: string; readonly message: string };
@@ -825,6 +827,7 @@ export class SessionState {
       acceptedAt: Number(fields.acceptedAt),
       attempts: Number(fields.attempts ?? 0),
       suspects: Number(fields.suspects ?? 0),
+      troubles: Number(fields.troubles ?? 0),
       ...(fields.endedAt === undefined ? {} : { endedAt: Number(fields.endedAt) }),
       ...(fields.generation === undefined ? {} : { generation: Number(fields.generation) }),
       ...(fields.error === undefined ? {} : { error: JSON.parse(fields.error) }),

@@ -225,6 +225,21 @@ describe("turns", () => {
   });
 });
 
+describe("a turn that fails through no fault of its messages", () => {
+  it("is counted as a trouble where it has to wait, and as no attempt", async () => {
+    await session.accept("a");
+    const lease = await session.lease("n1");
+    await session.state.startTurn(session.sessionId, lease, [id("a")], "t1");
+    // Handed back.
+    await fail(lease, { counted: false });
+    expect(await session.state.readMessage(id("a"))).toMatchObject({ troubles: 0, attempts: 0 });
+    await fail(lease, { counted: false, retryInMs: 1_000 });
+    await fail(lease, { counted: false, retryInMs: 1_000 });
+    await fail(lease, { retryInMs: 1_000 });
+    expect(await session.state.readMessage(id("a"))).toMatchObject({ troubles: 2, attempts: 1 });
+  });
+});
+
 const id = (senderId: string) => session.message(senderId).id;
 
 const fail = (lease: Lease, change: { counted?: boolean; retryInMs?: number } = {}) =>
