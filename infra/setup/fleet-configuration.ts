@@ -27,11 +27,13 @@ export interface FleetConfigurationOptions {
   readonly leaseSeconds?: number;
   /** Activations at once, of each worker. @default 4 */
   readonly places?: number;
+  /** Sandboxes that each worker holds ready. @default 0 */
+  readonly warm?: number;
 }
 
 /** `longshore.yaml` of a fleet on one machine: one tenant, the reference agent as `helper`, over HTTP. */
 export function fleetConfiguration(options: FleetConfigurationOptions): string {
-  const { key, sandbox, leaseSeconds = 15, places = 4 } = options;
+  const { key, sandbox, leaseSeconds = 15, places = 4, warm = 0 } = options;
   const hash = `sha256:${createHash("sha256").update(key).digest("hex")}`;
   const sandboxed =
     sandbox.runtime === "docker"
@@ -45,7 +47,7 @@ export function fleetConfiguration(options: FleetConfigurationOptions): string {
         limits: { messagesPerMinute: 1_000_000, runningTurns: 1_000 },
       },
     },
-    agents: { helper: { tenant: "default", ...sandboxed, retry: { backoff: "200ms" } } },
+    agents: { helper: { tenant: "default", ...sandboxed, warm, retry: { backoff: "200ms" } } },
     routes: [{ channel: "http", agent: "helper", session: "per-thread" }],
     channels: { http: {} },
     worker: { places, lease: `${leaseSeconds}s`, drain: "10s" },

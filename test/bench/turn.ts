@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalSandbox } from "../../infra/setup/fleet-configuration.ts";
 import type { FleetProcess } from "../../infra/setup/fleet-process.ts";
 import { LocalFleet } from "../../infra/setup/local-fleet.ts";
@@ -11,6 +12,9 @@ import { median } from "./turns.ts";
 /** Runs that are not measured, so that both sides find their files in the page cache. */
 const WARM_UP = 1;
 const RUNS = 9;
+/** So many stand ready before each warm turn. */
+const WARM_SANDBOXES = 1;
+const READY_POLL_MS = 50;
 
 /** What a turn took until its prompt was sent, in ms: the whole since it was accepted, and its phases. */
 interface TurnTimes {
@@ -20,7 +24,8 @@ interface TurnTimes {
 
 /**
  * A turn until its prompt is sent: cold (no directory, no sandbox), in a lingering activation, and cold in
- * bubblewrap, each next to `docker run` of the same image, one run of each by turns.
+ * bubblewrap, each next to `docker run` of the same image, one run of each by turns; and in a sandbox that was started
+ * ahead, next to the cold ones.
  */
 export const benchmark: Benchmark = async function* () {
   await using stack = new AsyncDisposableStack();
@@ -56,6 +61,21 @@ export const benchmark: Benchmark = async function* () {
   yield* phasesOf("lingering", lingering);
   await docker[Symbol.asyncDispose]();
 
+  const warmDocker = stack.use(
+    await BenchFleet.start(join(scratch.path, "warm"), { runtime: "docker", engine, image }, WARM_SANDBOXES),
+  );
+  const warm = await warmDocker.warmTurns();
+  yield {
+    work: "warm turn, docker: accepted to prompt sent",
+    unit: "ms",
+    ours: median(warm.map(({ total }) => total)),
+    peer: median(cold.ours.map(({ total }) => total)),
+    peerCommand: "the cold turns above",
+    target: { of: "ratio", atMost: 0.1 },
+  };
+  yield* phasesOf("warm, docker", warm);
+  await warmDocker[Symbol.asyncDispose]();
+
   const rootfs = required("LONGSHORE_TEST_ROOTFS", "turn");
   const bwrap = stack.use(await BenchFleet.start(join(scratch.path, "bwrap"), { runtime: "bwrap", rootfs }));
   const confined = await bwrap.coldTurns(run);
@@ -74,11 +94,11 @@ class BenchFleet implements AsyncDisposable {
   readonly #fleet: LocalFleet;
   readonly #worker: FleetProcess;
 
-  static async start(directory: string, sandbox: LocalSandbox): Promise<BenchFleet> {
+  static async start(directory: string, sandbox: LocalSandbox, warm = 0): Promise<BenchFleet> {
     const places = WARM_UP + RUNS + 2;
     const fleet = await LocalFleet.start(
       { report: () => undefined },
-      { directory, sandbox, port: 0, places },
+      { directory, sandbox, port: 0, places, warm },
     );
     try {
       return new BenchFleet(fleet, await fleet.startWorker());
@@ -111,6 +131,21 @@ class BenchFleet implements AsyncDisposable {
     const turns: TurnTimes[] = [];
     for (let run = 0; run < WARM_UP + RUNS; run++) turns.push(await this.#turn(`c${run}`, "lingering"));
     return turns.slice(WARM_UP);
+  }
+
+  /** New sessions, each once a sandbox stands ready and the machine is at rest. */
+  async warmTurns(): Promise<TurnTimes[]> {
+    const turns: TurnTimes[] = [];
+    for (let run = 0; run < WARM_UP + RUNS; run++) {
+      while ((await this.#warmSandboxes()) < WARM_SANDBOXES) await sleep(READY_POLL_MS);
+      turns.push(await this.#turn(`w${run}`, "warm"));
+    }
+    return turns.slice(WARM_UP);
+  }
+
+  async #warmSandboxes(): Promise<number> {
+    const response = await fetch(new URL("/metrics", String(this.#worker.ready.metricsUrl)));
+    return Number(/^longshore_warm_sandboxes\{.*\} (\d+)$/m.exec(await response.text())?.[1] ?? 0);
   }
 
   async #turn(conversation: string, id: string): Promise<TurnTimes> {

@@ -33,8 +33,10 @@ import { Operations } from "./operations.ts";
 import { PhaseTimes } from "./phase-times.ts";
 import { PublishedFiles } from "./published-files.ts";
 import { RunningSession } from "./running-session.ts";
+import { startSandbox } from "./start-sandbox.ts";
 import { Turn } from "./turn.ts";
 import { gatherMessages } from "./turn-messages.ts";
+import type { WarmSandbox } from "./warm-sandbox.ts";
 
 /** How often a lingering activation reads the mailbox without being told, in ms: hints may be lost. */
 const MAILBOX_POLL_MS = 5_000;
@@ -52,6 +54,8 @@ export interface ActivationParts {
   readonly slots: Pick<Slots, "create" | "furnish" | "remove">;
   readonly users: Pick<SandboxUsers, "acquire" | "release">;
   readonly runtimeOf: (agent: AgentDefinition) => SandboxRuntime;
+  /** A sandbox of this agent and definition that was started ahead, the caller's from now on. */
+  readonly takeWarm: (agent: string, definition: AgentDefinition) => WarmSandbox | undefined;
   readonly replyWakes: WakeQueue<ReplyWake>;
   /** The definition in force; undefined where the agent is not configured (any more). */
   readonly agentOf: (name: string, tenant: string) => AgentDefinition | undefined;
@@ -121,11 +125,12 @@ interface ServedSession extends HeldSession {
  *             (adoption). A lease that its last holder did not release begins with a takeover record: from then
  *             on that one's late commit loses (I5). So does one whose newest commit is a checkpoint: that record
  *             undoes the turn that it was made in. Then, unless it is applying, it restores the directory while
- *             the sandbox starts.
+ *             the sandbox starts, or into the slot of a warm one.
  * applying    an operation (`Operations`) at the head of the mailbox: without a sandbox where none runs yet. In
  *             between turns an upload is written into the paused directory; a rollback ends the sandbox first,
  *             and → hydrating under the same lease. → whatever the next message needs.
- * opening     `initialize`, and the agent's own session of last time, or a new one.
+ * opening     `initialize`, and the agent's own session of last time, or a new one. A warm agent that fails here
+ *             → hydrating under the same lease, with a cold start: it is no message's fault.
  * prompting   the head of the mailbox is the prompt (I1), and by `busy` what is behind it (`Gathering`): see `Turn`. A checkpoint goes through mirroring,
  *             committing and publishing, and back to prompting.
  * mirroring   the sandbox is paused; the files of `outbox/` become artifacts; what changed is uploaded.
@@ -170,6 +175,10 @@ export class Activation {
    */
   #serving: readonly AcceptedMessage[] = [];
   #stuck = false;
+  /** Names the slot: the activation's own, or that of the warm sandbox that it took. */
+  #slot = this.#nonce;
+  /** False after one turned out to be of no use: the next start is a cold one. */
+  #trustsWarm = true;
   #commits: CommitPoint | undefined;
   /** The newest generation that Redis knew to be published when the lease was taken. */
   #publishedBefore = 0;
@@ -223,7 +232,7 @@ export class Activation {
 
   /** Whether this is the activation that a sandbox or slot with that nonce belongs to. */
   owns(nonce: string): boolean {
-    return nonce === this.#nonce;
+    return nonce === this.#nonce || nonce === this.#slot;
   }
 
   async run(): Promise<ActivationEnd> {
@@ -453,8 +462,8 @@ export class Activation {
 
   /** Makes the slot, restores the directory while the sandbox starts, serves turns, and cleans up. */
   async #withSandbox(base: Commit | undefined, session: ServedSession): Promise<ActivationEnd | undefined> {
-    const { slots, store, users, clock } = this.#parts;
-    const { ref, keeper, definition } = session;
+    const { slots, store, users, clock, metrics } = this.#parts;
+    const { ref, keeper, definition, agentName } = session;
     const startedAt = clock.monotonic();
     this.#enter("hydrating");
     const abort = new AbortController();
@@ -462,24 +471,31 @@ export class Activation {
     let agent: AcpAgent | undefined;
     let copy: WorkingCopy | undefined;
     try {
-      const user = await users.acquire();
+      const warm = this.#takeWarm(agentName, definition);
+      metrics.sandboxes.inc({ agent: agentName, start: warm === undefined ? "cold" : "warm" });
+      const user = warm?.user ?? (await users.acquire());
       this.#user = user;
-      const slotDirectory = await slots.create(this.#nonce, user);
-      copy = await store.hydrate(ref, undefined, slotDirectory, { owner: user, signal });
-      await slots.furnish(this.#nonce, user);
+      const slotDirectory = warm?.slotDirectory ?? (await slots.create(this.#slot, user));
+      const inUse = warm !== undefined;
+      copy = await store.hydrate(ref, undefined, slotDirectory, { owner: user, inUse, signal });
+      await slots.furnish(this.#slot, user);
       // Over the furnished slot, in which the agent is starting up already.
       const hydrated =
         base === undefined ? Promise.resolve() : copy.restore(base, { keep: SESSION_DIRECTORIES, signal });
       const restored = hydrated.then(() => this.#phases.measure("hydrate", startedAt));
-      const started = this.#startAgent(definition, ref, keeper, slotDirectory, user, signal).then((made) => {
+      const starting = warm ?? this.#startAgent(definition, ref, keeper, slotDirectory, user, signal);
+      const started = Promise.resolve(starting).then((made) => {
         this.#phases.measure("sandbox", startedAt);
         agent = made.agent;
         return made;
       });
       // One that fails ends the other, and both are over before anything is cleaned up.
       const [, made] = await bothOrNeither(restored, started, abort);
-      const place = { copy, definition, slots, nonce: this.#nonce, slotDirectory, user };
-      return await this.#serveMessages(session, new RunningSession({ ...made, ...place }));
+      const place = { copy, definition, slots, nonce: this.#slot, slotDirectory, user };
+      const agentSessionId = await this.#open(made.agent, copy, session, inUse);
+      if (agentSessionId === undefined) return undefined;
+      const running = new RunningSession({ ...made, ...place });
+      return await this.#serveMessages(session, running, agentSessionId);
     } finally {
       this.#enter("ending");
       agent?.close();
@@ -497,44 +513,57 @@ export class Activation {
     signal: AbortSignal,
   ): Promise<{ readonly agent: AcpAgent; readonly sandbox: Sandbox }> {
     const { host, worker, clock, runtimeOf } = this.#parts;
-    const sandbox = await runtimeOf(definition).start(
-      {
-        labels: { host, worker, ...ref, epoch: keeper.lease.epoch, nonce: this.#nonce },
-        ...(definition.image === undefined ? {} : { image: definition.image }),
-        ...(definition.rootfs === undefined ? {} : { rootfs: definition.rootfs }),
-        ...(definition.command === undefined ? {} : { command: definition.command }),
-        ...(definition.ociRuntime === undefined ? {} : { ociRuntime: definition.ociRuntime }),
-        env: Object.fromEntries(
-          Object.entries(definition.env).map(([name, value]) => [
-            name,
-            typeof value === "string" ? value : value.value,
-          ]),
-        ),
-        workingDirectory: "/session/workspace",
-        slotDirectory,
-        user,
-        limits: {
-          memoryBytes: definition.limits.memory,
-          cpus: definition.limits.cpus,
-          pids: definition.limits.pids,
-        },
-      },
-      signal,
-    );
+    const labels = { host, worker, ...ref, epoch: keeper.lease.epoch, nonce: this.#slot };
+    const place = { labels, slotDirectory, user };
+    const sandbox = await startSandbox(runtimeOf(definition), definition, place, signal);
     this.#sandbox = sandbox;
     const agent = new AcpAgent(sandbox, definition, clock);
     await agent.initialize(signal);
     return { agent, sandbox };
   }
 
+  /** What is taken is this activation's at once, for `clean` and for the reaper. */
+  #takeWarm(agentName: string, definition: AgentDefinition): WarmSandbox["parts"] {
+    const warm = this.#trustsWarm ? this.#parts.takeWarm(agentName, definition) : undefined;
+    if (warm?.parts === undefined) return undefined;
+    this.#slot = warm.nonce;
+    this.#user = warm.parts.user;
+    this.#sandbox = warm.parts.sandbox;
+    this.#log.debug({ nonce: warm.nonce }, "took a warm sandbox");
+    return warm.parts;
+  }
+
+  /**
+   * The id of the agent's own session. Undefined where the agent was started ahead and can't be used: it may have died
+   * since it was last seen to live.
+   */
+  async #open(
+    agent: AcpAgent,
+    copy: WorkingCopy,
+    { signal }: ServedSession,
+    isWarm: boolean,
+  ): Promise<string | undefined> {
+    this.#enter("opening");
+    try {
+      return await agent.open(readNote(copy.base)?.agentSessionId, signal);
+    } catch (error) {
+      if (!isWarm || signal.aborted) throw error;
+      this.#trustsWarm = false;
+      this.#log.warn({ err: error }, "a warm sandbox could not be used; starting a cold one");
+      return undefined;
+    }
+  }
+
   /** Undefined where what waits needs a session without a sandbox. */
-  async #serveMessages(session: ServedSession, running: RunningSession): Promise<ActivationEnd | undefined> {
+  async #serveMessages(
+    session: ServedSession,
+    running: RunningSession,
+    agentSessionId: string,
+  ): Promise<ActivationEnd | undefined> {
     const { clock, mayLinger, state } = this.#parts;
     const { keeper, definition, signal } = session;
     const { agent, copy } = running;
     const bornAt = clock.monotonic();
-    this.#enter("opening");
-    const agentSessionId = await agent.open(readNote(copy.base)?.agentSessionId, signal);
     void agent.ended.then(() => this.#wakeUp?.());
     const gathering = new Gathering({ ...session, state, clock, hints: this.#hints });
 
@@ -686,7 +715,7 @@ export class Activation {
     const { slots, users } = this.#parts;
     try {
       await this.#sandbox?.destroy();
-      await slots.remove(this.#nonce);
+      await slots.remove(this.#slot);
       if (this.#user !== undefined) await users.release(this.#user);
     } catch (error) {
       // The slot and its user stay taken: what still runs there must not meet another session.
@@ -697,6 +726,7 @@ export class Activation {
     this.#stuck = false;
     this.#sandbox = undefined;
     this.#user = undefined;
+    this.#slot = this.#nonce;
     return true;
   }
 

@@ -1,4 +1,4 @@
-import { Reaper } from "@longshore/sandbox";
+import { Reaper, WarmPool } from "@longshore/sandbox";
 import {
   gateLimit,
   InvalidConfigurationError,
@@ -13,7 +13,9 @@ import {
   workerChannel,
 } from "@longshore/shared";
 import { Announcer } from "./announcer.ts";
+import { definitionHash } from "./definition-hash.ts";
 import { Quarantine } from "./quarantine.ts";
+import { WarmSandbox, warmAgent } from "./warm-sandbox.ts";
 import { TurnWorker } from "./worker.ts";
 import { openWorkerParts } from "./worker-parts.ts";
 
@@ -37,6 +39,18 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
   turnWakes.queue.on("error", opened.onRedisError);
   cleanUp.defer(() => turnWakes.close());
 
+  const warmPool = new WarmPool({
+    kinds: () => Object.entries(source.current.agents).map(([name, agent]) => warmAgent(name, agent)),
+    create: (agent) => new WarmSandbox(agent, parts),
+    onChange: (ready) => {
+      metrics.warmSandboxes.reset();
+      for (const [agent, count] of ready) metrics.warmSandboxes.set({ agent }, count);
+    },
+    onReady: ({ nonce }, agent) => log.debug({ agent, nonce }, "a warm sandbox is ready"),
+    onError: (error, agent) => log.warn({ err: error, agent }, "no warm sandbox"),
+  });
+  cleanUp.defer(() => warmPool.stop());
+
   const worker = new TurnWorker({
     connection: queueConnection,
     places: environment.LONGSHORE_PLACES ?? settings.places,
@@ -55,7 +69,10 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
       log,
     },
     quarantine: new Quarantine({ environment: variables, log }),
-    parts,
+    parts: {
+      ...parts,
+      takeWarm: (agent, definition) => warmPool.take(agent, definitionHash(definition)),
+    },
   });
 
   const reaper = new Reaper({
@@ -65,7 +82,7 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
     // Of another worker that lives, perhaps stopped: over where the session's lease is not its own. What was
     // found without labels (a process, a control group) names no session: its worker will see to it.
     isActivationLive: async ({ worker: owner, sessionId, nonce }) => {
-      if (owner === workerId) return worker.owns(nonce);
+      if (owner === workerId) return worker.owns(nonce) || warmPool.owns(nonce);
       return sessionId === "" || (await redis.hget(sessionKeys(sessionId).lease, "nonce")) === nonce;
     },
     onPass: ({ sandboxes, slots, workers, stuck, errors }) => {
@@ -108,6 +125,7 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
     clock: parts.clock,
     log,
   });
+  warmPool.start();
   worker.start();
   announcer.start();
   cleanUp.defer(() => announcer.close());
@@ -125,7 +143,7 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
     process.exit(1);
   }, settings.drain + END_TIMEOUT_MS);
   late.unref();
-  await worker.drain(settings.drain);
+  await Promise.all([worker.drain(settings.drain), warmPool.stop()]);
   log.info("worker stopped");
 }
 

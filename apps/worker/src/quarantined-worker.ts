@@ -11,6 +11,7 @@ async function runQuarantined(sessionId: string): Promise<void> {
   const { parts, source, subscriber, log, workerId } = opened;
   const activation = new Activation(sessionId, {
     ...parts,
+    takeWarm: () => undefined,
     // Its parent has seen to what it may.
     admit: async () => undefined,
     onRest: async () => undefined,

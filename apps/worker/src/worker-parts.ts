@@ -45,7 +45,7 @@ export interface WorkerParts extends AsyncDisposable {
   readonly runtimes: Runtimes;
   readonly agents: () => AgentDefinition[];
   /** For its activations. */
-  readonly parts: Omit<ActivationParts, "mayLinger" | "onTurn" | "admit" | "onRest" | "isAlone">;
+  readonly parts: Omit<ActivationParts, "takeWarm" | "mayLinger" | "onTurn" | "admit" | "onRest" | "isAlone">;
 }
 
 /**

@@ -32,4 +32,5 @@ export type {
 } from "./sandbox.ts";
 export { SandboxUsers, type SandboxUsersOptions } from "./sandbox-users.ts";
 export { SESSION_DIRECTORIES, Slots } from "./slots.ts";
+export { type WarmKind, type WarmMember, WarmPool, type WarmPoolOptions } from "./warm-pool.ts";
 export { WorkerPresence } from "./worker-presence.ts";

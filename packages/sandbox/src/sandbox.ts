@@ -7,11 +7,14 @@ export interface SandboxLabels {
   /** The worker's id, unique for each start of a worker. */
   readonly worker: string;
   readonly tenant: string;
+  /** Empty where it was started ahead of its session. */
   readonly sessionId: string;
-  /** The fencing number of the activation's lease. */
+  /** The fencing number of the activation's lease; 0 where it was started ahead of its session. */
   readonly epoch: number;
   /** The activation's nonce: random, unique, letters, digits, `_`, `.` and `-`, at most 64. */
   readonly nonce: string;
+  /** Hash of the agent's definition, where it was started ahead of its session. */
+  readonly definition?: string;
 }
 
 /** What a sandbox may use at most. Sizes are bytes. */

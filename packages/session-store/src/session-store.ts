@@ -72,6 +72,11 @@ export interface SessionStoreOptions {
 export interface HydrateOptions {
   /** Host user and group of everything that is made. @default the process' own */
   readonly owner?: Owner;
+  /**
+   * For generation 0: what is there already is accepted, and is new to the next mirror. A `restore` over it removes it.
+   * @default false
+   */
+  readonly inUse?: boolean;
   /** Told how much of the content was written. */
   readonly onProgress?: ProgressListener;
   readonly signal?: AbortSignal;
@@ -199,7 +204,7 @@ export class SessionStore {
    * since it is not empty any more it can't be restored into either; it can only be discarded.
    *
    * @param commit undefined: generation 0, so the directory stays empty
-   * @param directory exists, is empty, is trusted up to its last part
+   * @param directory exists, is empty (but for `inUse`), is trusted up to its last part
    * @throws DirectoryNotEmptyError, CorruptObjectError, ObjectNotFoundError, UnsafePathError, TreeIoError, errors of the
    *   store
    */
@@ -212,7 +217,8 @@ export class SessionStore {
     directoryPrefix(ref);
     const root = openRoot(directory);
     try {
-      if (readdirSync(root.path).length > 0) throw new DirectoryNotEmptyError(directory);
+      const isEmpty = (commit === undefined && options.inUse === true) || readdirSync(root.path).length === 0;
+      if (!isEmpty) throw new DirectoryNotEmptyError(directory);
       let read = emptyTable();
       let records: FileRecords = new Map();
       if (commit !== undefined) {

@@ -88,6 +88,24 @@ describe("a working copy", () => {
     expect([...there.table.paths()]).toEqual(["home"]);
   });
 
+  it("begins in a directory that is in use, whose content is new to it or goes, and restores into none that is", async () => {
+    const inUse = directory("in-use");
+    writeFileSync(join(inUse, "stray"), "");
+    await expect(store.hydrate(ref, undefined, inUse)).rejects.toMatchObject({ code: "DIRECTORY_NOT_EMPTY" });
+    using here = await store.hydrate(ref, undefined, inUse, { inUse: true });
+    const { commit } = await here.commit(await here.mirror(), meta);
+    expect([...here.table.paths()]).toEqual(["stray"]);
+    await expect(store.hydrate(ref, commit, inUse, { inUse: true })).rejects.toMatchObject({
+      code: "DIRECTORY_NOT_EMPTY",
+    });
+
+    const other = directory("other-in-use");
+    writeFileSync(join(other, "unknown"), "");
+    using there = await store.hydrate(ref, undefined, other, { inUse: true });
+    await there.restore(commit);
+    expect(readdirSync(other)).toEqual(["stray"]);
+  });
+
   it("does one thing at a time", async () => {
     using here = await store.hydrate(ref, undefined, directory("here"));
     const running = here.mirror();

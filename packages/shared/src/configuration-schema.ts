@@ -192,6 +192,12 @@ const agentSchema = z
     longest: duration({ min: "1m", max: "7d" })
       .prefault("24h")
       .describe("The longest an activation may live."),
+    warm: z
+      .int()
+      .min(0)
+      .max(100)
+      .default(0)
+      .describe("Sandboxes that each worker starts ahead of their sessions and holds ready: see sandbox.md."),
     reply: z
       .enum(["last", "all"])
       .default("last")

@@ -64,6 +64,18 @@ export class Metrics {
     labelNames: ["state"] as const,
     registers: [this.registry],
   });
+  readonly warmSandboxes = new Gauge({
+    name: "longshore_warm_sandboxes",
+    help: "Sandboxes of this worker that were started ahead and wait for a session",
+    labelNames: ["agent"] as const,
+    registers: [this.registry],
+  });
+  readonly sandboxes = new Counter({
+    name: "longshore_sandboxes_total",
+    help: "Sandboxes that activations got, by start: warm (started ahead), cold",
+    labelNames: ["agent", "start"] as const,
+    registers: [this.registry],
+  });
   readonly objectStoreRequests = new Counter({
     name: "longshore_object_store_requests_total",
     help: "Requests to the object store",

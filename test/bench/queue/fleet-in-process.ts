@@ -113,6 +113,7 @@ export class FleetInProcess implements AsyncDisposable {
         ...{ state: stateOn(workerRedis), store, slots, users: noOpUsers },
         ...{
           runtimeOf: () => runtime,
+          takeWarm: () => undefined,
           replyWakes,
           agentOf,
           metrics,

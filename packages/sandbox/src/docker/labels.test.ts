@@ -5,14 +5,18 @@ import { containerLabels, labelsOfContainer } from "./labels.ts";
 test("labels survive the way to a container and back", () => {
   fc.assert(
     fc.property(
-      fc.record({
-        host: fc.string(),
-        worker: fc.string(),
-        tenant: fc.string(),
-        sessionId: fc.string(),
-        epoch: fc.maxSafeNat(),
-        nonce: fc.string(),
-      }),
+      fc.record(
+        {
+          host: fc.string(),
+          worker: fc.string(),
+          tenant: fc.string(),
+          sessionId: fc.string(),
+          epoch: fc.maxSafeNat(),
+          nonce: fc.string(),
+          definition: fc.string(),
+        },
+        { requiredKeys: ["host", "worker", "tenant", "sessionId", "epoch", "nonce"] },
+      ),
       (labels) => {
         expect(labelsOfContainer(containerLabels(labels, "/run/longshore"))).toEqual(labels);
       },

@@ -14,6 +14,7 @@ export function containerLabels(labels: SandboxLabels, runDirectory: string): Re
     [`${PREFIX}epoch`]: String(labels.epoch),
     [`${PREFIX}nonce`]: labels.nonce,
     [RUN_DIRECTORY]: runDirectory,
+    ...(labels.definition === undefined ? {} : { [`${PREFIX}definition`]: labels.definition }),
   };
 }
 
@@ -32,5 +33,14 @@ export function labelsOfContainer(labels: Readonly<Record<string, string>>): San
   const nonce = labels[`${PREFIX}nonce`];
   if (host === undefined || worker === undefined || nonce === undefined) return undefined;
   if (tenant === undefined || sessionId === undefined || !Number.isSafeInteger(epoch)) return undefined;
-  return { host, worker, tenant, sessionId, epoch, nonce };
+  const definition = labels[`${PREFIX}definition`];
+  return {
+    host,
+    worker,
+    tenant,
+    sessionId,
+    epoch,
+    nonce,
+    ...(definition === undefined ? {} : { definition }),
+  };
 }

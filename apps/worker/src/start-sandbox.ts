@@ -1,0 +1,39 @@
+import type { Sandbox, SandboxLabels, SandboxRuntime, SandboxUser } from "@longshore/sandbox";
+import type { AgentDefinition } from "@longshore/shared";
+
+export interface SandboxPlace {
+  readonly labels: SandboxLabels;
+  readonly slotDirectory: string;
+  readonly user: SandboxUser;
+}
+
+/** Starts an agent's sandbox as its definition says. @throws as `SandboxRuntime.start` */
+export async function startSandbox(
+  runtime: SandboxRuntime,
+  definition: AgentDefinition,
+  place: SandboxPlace,
+  signal: AbortSignal,
+): Promise<Sandbox> {
+  return await runtime.start(
+    {
+      ...place,
+      ...(definition.image === undefined ? {} : { image: definition.image }),
+      ...(definition.rootfs === undefined ? {} : { rootfs: definition.rootfs }),
+      ...(definition.command === undefined ? {} : { command: definition.command }),
+      ...(definition.ociRuntime === undefined ? {} : { ociRuntime: definition.ociRuntime }),
+      env: Object.fromEntries(
+        Object.entries(definition.env).map(([name, value]) => [
+          name,
+          typeof value === "string" ? value : value.value,
+        ]),
+      ),
+      workingDirectory: "/session/workspace",
+      limits: {
+        memoryBytes: definition.limits.memory,
+        cpus: definition.limits.cpus,
+        pids: definition.limits.pids,
+      },
+    },
+    signal,
+  );
+}

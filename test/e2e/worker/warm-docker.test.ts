@@ -1,0 +1,3 @@
+import { describeWarm } from "./describe-warm.ts";
+
+describeWarm("docker");
