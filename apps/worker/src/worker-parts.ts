@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: the run directory is made before any sandbox is
+
 import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";

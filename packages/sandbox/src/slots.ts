@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: the directory of slots is the host's; what is in a slot is SessionTree's
+
 import { chmod, chown, mkdir, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf, PathNotFoundError, SessionTree } from "@longshore/shared";

@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: names are used below a descriptor of their directory, as SessionTree does
+
 import { lstatSync, type Stats } from "node:fs";
 import { type DirectoryDescriptor, errnoOf, UnsafePathError } from "@longshore/shared";
 import { ancestorsOf, checkedPath, type FileChanges } from "./file-changes.ts";

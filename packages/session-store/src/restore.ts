@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: names are used below a descriptor of their directory, as SessionTree does
+
 import {
   closeSync,
   constants,

@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: names are used below a descriptor of their directory, as SessionTree does
+
 import { lstatSync } from "node:fs";
 import { type DirectoryDescriptor, treeErrorOf } from "@longshore/shared";
 import { checkDirectoryFor, modeOfDirectory, planApplication } from "./apply-changes.ts";

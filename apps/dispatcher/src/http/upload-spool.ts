@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: the spool is of the host alone: no sandbox sees it
+
 import { createHash, randomBytes } from "node:crypto";
 import { type FileHandle, mkdir, open, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";

@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: the object store is of the host alone: no sandbox sees it
+
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, link, mkdir, open, readdir, rename, stat, unlink } from "node:fs/promises";

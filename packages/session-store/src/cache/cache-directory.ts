@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: the cache is of the host alone: no sandbox sees it
+
 import { randomBytes } from "node:crypto";
 import {
   close as closeCallback,

@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: the cache is of the host alone: no sandbox sees it
+
 import { lstatSync, readdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { Slices } from "../tree/slices.ts";

@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: the cache is of the host alone: no sandbox sees it
+
 import { statSync } from "node:fs";
 import { appendFile, rename, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: names are used below a descriptor of their directory, as SessionTree does
+
 import { lstatSync, readdirSync, type Stats } from "node:fs";
 import { type DirectoryDescriptor, errnoOf } from "@longshore/shared/session-tree";
 import { type BytePath, nameOfPath } from "../format/byte-path.ts";

@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: names are used below a descriptor of their directory, as SessionTree does
+
 import { hash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync, type Stats } from "node:fs";
 import { type DirectoryDescriptor, errnoOf, READ_FLAGS } from "@longshore/shared/session-tree";

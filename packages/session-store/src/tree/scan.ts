@@ -1,3 +1,5 @@
+// biome-ignore-all lint/style/noRestrictedImports: names are used below a descriptor of their directory, as SessionTree does
+
 import { type BigIntStats, constants, lstatSync, readlinkSync } from "node:fs";
 import { type DirectoryDescriptor, errnoOf } from "@longshore/shared";
 import { QuotaExceededError } from "../errors.ts";
