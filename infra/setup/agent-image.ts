@@ -19,6 +19,14 @@ export async function bundleAgent(signal?: AbortSignal): Promise<void> {
   });
 }
 
+/** Builds the program that Longshore puts into every sandbox (`packages/sandbox/dist/longshore-init`). */
+export async function buildHelper(signal?: AbortSignal): Promise<void> {
+  await run(["npm", "run", "--silent", "build", "--workspace", "packages/sandbox"], {
+    cwd: repositoryRoot,
+    signal,
+  });
+}
+
 /** Builds the reference agent's image of the bundle; gives its name. */
 export async function buildAgentImage(engine: Dockerode, base: DebianBase): Promise<string> {
   return await buildImage(engine, base, {

@@ -21,6 +21,7 @@ const requirements = {
   },
   dockerd: { packages: ["docker.io"], otherwise: "name an engine by DOCKER_HOST" },
   runsc: { packages: ["runsc"], otherwise: "install gVisor" },
+  "musl-gcc": { packages: ["musl-tools"], otherwise: "install musl and its compiler wrapper" },
   bwrap: { packages: ["bubblewrap"], otherwise: "install bubblewrap" },
   mmdebstrap: { packages: ["mmdebstrap"], otherwise: "run on Debian or Ubuntu" },
   promtool: { packages: ["prometheus"], otherwise: "install Prometheus" },

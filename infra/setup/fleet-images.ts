@@ -15,6 +15,8 @@ export interface FleetImages {
 }
 
 const filePrefix = "fleet-base-";
+/** The program for sandboxes, which is built before: an image's build here has no compiler. */
+const helper = "packages/sandbox/dist/longshore-init";
 const rootManifests = ["package.json", "package-lock.json"];
 
 /**
@@ -27,7 +29,7 @@ export async function buildFleetImages(
   context: SetupContext,
 ): Promise<FleetImages> {
   const manifests = [...rootManifests, ...(await matching("{apps,packages}/*/package.json"))];
-  const names = [...manifests, ...(await matching("{apps,packages}/*/src"))];
+  const names = [...manifests, ...(await matching("{apps,packages}/*/src")), helper];
   const fleetBase = await baseWithPackages(base, manifests, context);
   const build = async (app: "dispatcher" | "worker") =>
     await buildImage(engine, fleetBase, {

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
 import Dockerode from "dockerode";
-import { buildAgentImage, bundleAgent, unpackAgentRootfs } from "./agent-image.ts";
+import { buildAgentImage, buildHelper, bundleAgent, unpackAgentRootfs } from "./agent-image.ts";
 import { type DebianBase, debianBase } from "./debian-base.ts";
 import { installPrograms, type KnownProgram } from "./debian-packages.ts";
 import { startDocker } from "./docker-engine.ts";
@@ -40,7 +40,7 @@ export async function provideServices(
   const engineUrl = await namedEngine(given);
   await installPrograms(
     [
-      ...(["setpriv", "mmdebstrap", "bwrap"] as const),
+      ...(["setpriv", "mmdebstrap", "bwrap", "musl-gcc"] as const),
       ...(given.REDIS_URL === undefined ? (["redis-server"] as const) : []),
       ...(given.S3_ENDPOINT === undefined ? (["radosgw"] as const) : []),
       ...(engineUrl === null ? (["dockerd", "runsc"] as const) : []),
@@ -50,7 +50,11 @@ export async function provideServices(
   );
   const scratch = stack.use(await ScratchDirectory.create());
   const at = (name: string) => ({ directory: join(scratch.path, name), signal: context.signal });
-  const materials = Promise.all([debianBase(context), bundleAgent(context.signal)]).then(([base]) => base);
+  const materials = Promise.all([
+    debianBase(context),
+    bundleAgent(context.signal),
+    buildHelper(context.signal),
+  ]).then(([base]) => base);
   const parts = await allOrFirstFailure([
     provideRedis(given, at("redis"), stack),
     provideObjectStore(given, at("s3"), stack),

@@ -26,6 +26,7 @@ export interface Failure {
 const HOPELESS: ReadonlySet<string> = new Set([
   "UNKNOWN_AGENT",
   "IMAGE_MISSING",
+  "COMMAND_FAILED",
   "SANDBOX_SPEC_INVALID",
   "QUOTA_EXCEEDED",
   "USER_QUOTA_EXCEEDED",

@@ -90,6 +90,21 @@ export class SandboxStartError extends LongshoreError {
   }
 }
 
+/** The sandbox is there and the agent's program is not, or can't be run by the sandbox's user. */
+export class CommandFailedError extends LongshoreError {
+  /** Empty for the image's own. */
+  readonly command: readonly string[];
+  /** Why it could not be run: ENOENT, EACCES, ENOEXEC, ... */
+  readonly errno: string;
+
+  constructor(command: readonly string[], errno: string) {
+    const program = command[0] === undefined ? "the image's own command" : JSON.stringify(command[0]);
+    super("COMMAND_FAILED", `${program} can't be run in the sandbox: ${errno}`);
+    this.command = command;
+    this.errno = errno;
+  }
+}
+
 /** Everything was tried and processes of the sandbox are still there. Its slot and user stay taken. */
 export class SandboxStuckError extends LongshoreError {
   readonly sandboxId: string;

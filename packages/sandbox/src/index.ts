@@ -3,6 +3,7 @@ export { BwrapRuntime, type BwrapRuntimeOptions } from "./bwrap/bwrap-runtime.ts
 export type { CgroupAbilities, CgroupTree, SandboxCgroup } from "./bwrap/cgroup.ts";
 export { DockerRuntime, type DockerRuntimeOptions } from "./docker/docker-runtime.ts";
 export {
+  CommandFailedError,
   EngineCallError,
   EngineProtocolError,
   EngineTimeoutError,
@@ -16,6 +17,7 @@ export {
   SandboxUsersExhaustedError,
   WorkerIdTakenError,
 } from "./errors.ts";
+export { EGRESS_PORT, TOOLS_COMMAND } from "./helper/helper-paths.ts";
 export { Reaper, type ReaperOptions, type ReaperReport } from "./reaper.ts";
 export type {
   IsLive,
@@ -29,6 +31,7 @@ export type {
   SandboxRuntime,
   SandboxSpec,
   SandboxUser,
+  ServeConnection,
 } from "./sandbox.ts";
 export { SandboxUsers, type SandboxUsersOptions } from "./sandbox-users.ts";
 export { SESSION_DIRECTORIES, Slots } from "./slots.ts";

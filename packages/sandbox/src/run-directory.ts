@@ -11,7 +11,9 @@ export const PASSABLE_MODE = 0o711;
  *     workers/<worker id>/presence.sock   tells whether the worker lives
  *     workers/<worker id>/sandboxes/      labels of its bubblewrap sandboxes
  *     workers/<worker id>/slots/<nonce>/  the session directory of an activation
+ *     workers/<worker id>/sockets/<nonce>/  what a sandbox reaches its worker by
  *     users/<uid>                         whose place a user id is
+ *     init/                               the helper that runs in sandboxes, by the hash of its content
  *     bwrap/                              the seccomp filter
  */
 export function workersDirectory(runDirectory: string): string {
@@ -31,6 +33,10 @@ export function workerDirectory(runDirectory: string, workerId: string): string 
 
 export function slotsDirectory(runDirectory: string, workerId: string): string {
   return join(workerDirectory(runDirectory, workerId), "slots");
+}
+
+export function socketsDirectory(runDirectory: string, workerId: string): string {
+  return join(workerDirectory(runDirectory, workerId), "sockets");
 }
 
 export function usersDirectory(runDirectory: string): string {

@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 
 /** Whose sandbox it is. Every container, cgroup and record carries all of it, so that a reaper can judge. */
@@ -41,6 +42,12 @@ export interface SandboxUser {
   readonly gid: number;
 }
 
+/**
+ * Serves a connection that something in the sandbox made. The socket belongs to it from then on and is
+ * destroyed with the sandbox at the latest; whatever is in the sandbox may have made it.
+ */
+export type ServeConnection = (socket: Socket) => void;
+
 export interface SandboxSpec {
   readonly labels: SandboxLabels;
   /** docker: the image's name or id. It must be there already; nothing is pulled. */
@@ -62,6 +69,10 @@ export interface SandboxSpec {
   readonly limits: SandboxLimits;
   /** docker: name of an OCI runtime that the engine knows (`runc`, `runsc`). @default the engine's own */
   readonly ociRuntime?: string;
+  /** Serves what connects to the loopback port `EGRESS_PORT` inside. @default nothing listens there */
+  readonly egress?: ServeConnection;
+  /** Serves what runs `TOOLS_COMMAND` inside: the stream of its standard input and output. @default none */
+  readonly tools?: ServeConnection;
 }
 
 /** How the main process ended. */
@@ -93,7 +104,7 @@ export interface Sandbox {
   stderrTail(): string;
   /**
    * How the main process ended. Rejects with `EngineUnreachableError` when the engine went away and with
-   * `SandboxStartError` when the command never ran; it settles in every case and needs no handler.
+   * `SandboxStartError` when it ended before its program ran; it settles in every case and needs no handler.
    */
   readonly exited: Promise<SandboxExit>;
   /** When it resolves, no process of the sandbox runs until `resume`. Nothing to do if it is ended. */
@@ -143,10 +154,11 @@ export interface SandboxRuntime {
    */
   check(signal?: AbortSignal): Promise<RuntimeReport>;
   /**
-   * Starts a sandbox. When it rejects, nothing is left on the host, save for an engine that can't be
+   * Starts a sandbox; resolves when its program runs. When it rejects, nothing is left on the host, save for an engine that can't be
    * reached: then the reaper removes it later.
    * @param signal ends the start; it then rejects with the signal's reason, after cleaning up
-   * @throws SandboxSpecError, ImageMissingError, SandboxStartError, EngineUnreachableError, EngineTimeoutError
+   * @throws SandboxSpecError, ImageMissingError, CommandFailedError, SandboxStartError, EngineUnreachableError,
+   * EngineTimeoutError
    */
   start(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox>;
   /**

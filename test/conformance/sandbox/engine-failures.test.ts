@@ -77,9 +77,11 @@ describe("docker", () => {
     async (address) => {
       const runtime = runtimeAt(address);
       const spec = await world.spec(["true"]);
-      for (const call of [runtime.check(), runtime.start(spec), runtime.reap(async () => false)]) {
-        await expect(call).rejects.toThrow(EngineUnreachableError);
-      }
+      await Promise.all(
+        [runtime.check(), runtime.start(spec), runtime.reap(async () => false)].map((call) =>
+          expect(call).rejects.toThrow(EngineUnreachableError),
+        ),
+      );
       await expect(runtime.check()).rejects.toMatchObject({
         code: "ENGINE_UNREACHABLE",
         retryable: true,

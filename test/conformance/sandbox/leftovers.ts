@@ -33,10 +33,22 @@ async function namesBelow(directory: string, depth: number): Promise<string[]> {
 
 interface ListedContainer {
   readonly Names: readonly string[];
+  readonly State: string;
   readonly Labels: Readonly<Record<string, string>>;
 }
 
+/** Containers with the text in a name or label whose processes run. */
+export async function runningContainers(text: string): Promise<string[]> {
+  return (await listContainers(text))
+    .filter(({ State }) => State === "running")
+    .map(({ Names }) => Names.join());
+}
+
 async function containers(text: string): Promise<string[]> {
+  return (await listContainers(text)).map(({ Names }) => `container ${Names.join(" ")}`);
+}
+
+async function listContainers(text: string): Promise<ListedContainer[]> {
   const url = new URL(engineAddress);
   const target =
     url.protocol === "unix:" ? { socketPath: url.pathname } : { host: url.hostname, port: url.port };
@@ -50,7 +62,7 @@ async function containers(text: string): Promise<string[]> {
   })
     .on("error", answer.reject)
     .end();
-  return (JSON.parse(await answer.promise) as ListedContainer[])
-    .filter(({ Names, Labels }) => [...Names, ...Object.values(Labels)].some((word) => word.includes(text)))
-    .map(({ Names }) => `container ${Names.join(" ")}`);
+  return (JSON.parse(await answer.promise) as ListedContainer[]).filter(({ Names, Labels }) =>
+    [...Names, ...Object.values(Labels)].some((word) => word.includes(text)),
+  );
 }

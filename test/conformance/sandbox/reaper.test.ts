@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Reaper, type ReaperReport, type SandboxRuntime } from "@longshore/sandbox";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { leftovers } from "./leftovers.ts";
+import { leftovers, runningContainers } from "./leftovers.ts";
 import { type Platform, platforms } from "./platforms.ts";
 import { eventually, processesOf, readUntil, World } from "./world.ts";
 
@@ -97,6 +97,18 @@ describe.each(platforms)("$name", (platform) => {
     await reaper().run();
     await reaper().run();
     expect(await lastingOf(started)).toEqual([]);
+  });
+
+  test("a container dies with its worker, whatever it ignores, also where nobody reaps", async ({ skip }) => {
+    skip(platform.name.startsWith("bwrap"), "bubblewrap's are looked at above");
+    const started = await startWorker("steady");
+    expect(await runningContainers(started.worker)).toHaveLength(1);
+    started.child.kill("SIGKILL");
+    await eventually(
+      async () => (await runningContainers(started.worker)).length === 0,
+      "the end of the one that is not paused",
+    );
+    await killAndReap(started);
   });
 
   testOfEngine("of a stopped worker nothing is touched", async () => {

@@ -82,6 +82,11 @@ export class World {
     return sandbox;
   }
 
+  /** What is left of sandboxes' sockets. */
+  async socketDirectories(): Promise<string[]> {
+    return readdir(join(this.runDirectory, "workers", this.workerId, "sockets"));
+  }
+
   /** Runs a shell script to its end and tells all of it. */
   async run(script: string, change: Partial<SandboxSpec> = {}): Promise<Outcome> {
     const sandbox = await this.start(["sh", "-c", script], change);

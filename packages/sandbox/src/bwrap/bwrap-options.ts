@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { sandboxEnvironment } from "../environment.ts";
+import { HELPER_PROGRAM, SOCKETS_DIRECTORY } from "../helper/helper-paths.ts";
 import { resolveLimits } from "../limits.ts";
 import type { SandboxSpec } from "../sandbox.ts";
 import { rootOptions } from "./root-filesystem.ts";
@@ -28,12 +29,23 @@ export interface BwrapDescriptors {
   readonly status: number;
 }
 
+/** Paths on the host of what is mounted for the helper. */
+export interface HelperMounts {
+  readonly program: string;
+  readonly sockets: string;
+}
+
 /**
  * bubblewrap's options for a sandbox. They hold the agent's environment, so they are handed over by a
  * descriptor and not on a command line that every process of the host can read.
  * @throws SandboxSpecError when the root file system is none
  */
-export function bwrapOptions(spec: SandboxSpec, rootfs: string, descriptors: BwrapDescriptors): string[] {
+export function bwrapOptions(
+  spec: SandboxSpec,
+  rootfs: string,
+  helper: HelperMounts,
+  descriptors: BwrapDescriptors,
+): string[] {
   const limits = resolveLimits(spec.limits);
   return [
     "--unshare-all",
@@ -45,6 +57,8 @@ export function bwrapOptions(spec: SandboxSpec, rootfs: string, descriptors: Bwr
     ...["--hostname", "sandbox"],
     "--die-with-parent",
     "--new-session",
+    // The helper is the first process, which nothing inside can stop or kill.
+    "--as-pid-1",
     ...["--cap-drop", "ALL"],
     "--clearenv",
     ...Object.entries(sandboxEnvironment(spec.env)).flatMap(([name, value]) => ["--setenv", name, value]),
@@ -62,6 +76,8 @@ export function bwrapOptions(spec: SandboxSpec, rootfs: string, descriptors: Bwr
     ...["--remount-ro", "/dev"],
     ...["--perms", "1777", "--size", String(limits.tmpBytes), "--tmpfs", "/tmp"],
     ...["--dir", "/run"],
+    ...["--ro-bind", helper.program, HELPER_PROGRAM],
+    ...["--ro-bind", helper.sockets, SOCKETS_DIRECTORY],
     ...["--bind", spec.slotDirectory, "/session"],
     ...["--remount-ro", "/"],
     ...["--chdir", spec.workingDirectory],

@@ -10,6 +10,9 @@ import {
   SandboxStartError,
   SandboxStuckError,
 } from "../errors.ts";
+import { installHelper } from "../helper/install-helper.ts";
+import { SandboxSockets } from "../helper/sandbox-sockets.ts";
+import { untilProgramRuns } from "../helper/until-program-runs.ts";
 import { resolveLimits } from "../limits.ts";
 import type {
   IsLive,
@@ -36,7 +39,6 @@ import { SandboxRecords } from "./sandbox-records.ts";
 import { seccompFilter } from "./seccomp.ts";
 import { startThawGuard } from "./thaw-guard.ts";
 
-const START_TIMEOUT_MS = 20_000;
 const REAP_TIMEOUT_MS = 10_000;
 const PROBE_TIMEOUT_MS = 10_000;
 
@@ -81,14 +83,16 @@ export class BwrapRuntime implements SandboxRuntime {
     const rootfs = spec.rootfs ?? this.#options.defaultRootfs ?? "host";
     await requirePassable("slotDirectory", spec.slotDirectory, spec.user);
     if (rootfs !== "host") await requirePassable("rootfs", rootfs, spec.user);
-    const { tools, seccompPath } = await this.#prepare();
+    const { tools, seccompPath, helperPath } = await this.#prepare();
     signal?.throwIfAborted();
 
     const { worker, nonce } = spec.labels;
     const marker = formatSandboxName({ runKey: runKeyOf(this.#options.runDirectory), worker, nonce });
     const cgroup = this.#tree()?.sandbox(marker);
     this.#guard(worker, tools.shell);
+    let sockets: SandboxSockets | undefined;
     const forget = async () => {
+      await sockets?.close();
       await cgroup?.remove();
       await this.#records.remove(worker, nonce);
     };
@@ -97,10 +101,17 @@ export class BwrapRuntime implements SandboxRuntime {
       await this.#records.write(spec.labels);
       await cgroup?.create(resolveLimits(spec.limits));
       signal?.throwIfAborted();
-      const launched = launch({ spec, command, rootfs, marker, tools, seccompPath, cgroup });
+      sockets = await SandboxSockets.open(this.#options.runDirectory, spec);
+      const helper = { program: helperPath, sockets: sockets.directory };
+      const launched = launch({ spec, command, rootfs, helper, marker, tools, seccompPath, cgroup });
       const status = new BwrapStatus(launched.status);
       sandbox = new BwrapSandbox({ id: marker, launched, status, processes: this.#group(marker), forget });
-      await untilStarted(sandbox, once(launched.child, "error"), signal);
+      await Promise.race([
+        untilProgramRuns(sandbox, sockets.lifeline, signal),
+        once(launched.child, "error").then(([error]) => {
+          throw new SandboxStartError("the shell can't be run", { cause: error });
+        }),
+      ]);
       return sandbox;
     } catch (error) {
       await (sandbox ? sandbox.destroy() : forget()).catch((cleanUpError: unknown) => {
@@ -211,43 +222,19 @@ export class BwrapRuntime implements SandboxRuntime {
 interface Prepared {
   readonly tools: HostTools;
   readonly seccompPath: string;
+  readonly helperPath: string;
 }
 
 async function prepare(runDirectory: string): Promise<Prepared> {
   const tools = findHostTools();
+  const helperPath = await installHelper(runDirectory, "bwrap");
   const directory = join(runDirectory, "bwrap");
   await mkdir(directory, { recursive: true, mode: 0o711 });
   const seccompPath = join(directory, "seccomp.bpf");
   const temporary = `${seccompPath}.${process.pid}.${Math.random().toString(36).slice(2)}`;
   await writeFile(temporary, seccompFilter(process.arch), { mode: 0o600 });
   await rename(temporary, seccompPath);
-  return { tools, seccompPath };
-}
-
-/** Resolves when the command runs; rejects when it never will. */
-async function untilStarted(
-  sandbox: BwrapSandbox,
-  spawnError: Promise<unknown[]>,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const failure = Promise.withResolvers<never>();
-  const abort = () => failure.reject(signal?.reason);
-  signal?.addEventListener("abort", abort, { once: true });
-  const timer = setTimeout(
-    () => failure.reject(new SandboxStartError(`not within ${START_TIMEOUT_MS} ms`, { retryable: true })),
-    START_TIMEOUT_MS,
-  );
-  spawnError.then(
-    ([error]) => failure.reject(new SandboxStartError("the shell can't be run", { cause: error })),
-    () => undefined,
-  );
-  try {
-    await Promise.race([sandbox.commandRuns(), failure.promise]);
-    signal?.throwIfAborted();
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", abort);
-  }
+  return { tools, seccompPath, helperPath };
 }
 
 /** Without root nobody can become another user. */

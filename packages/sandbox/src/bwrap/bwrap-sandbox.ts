@@ -1,6 +1,5 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { readFile, readlink } from "node:fs/promises";
 import { PassThrough, type Readable, type Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { settlesWithin } from "../deadline.ts";
@@ -17,8 +16,6 @@ const KILL_TIMEOUT_MS = 10_000;
 /** How long bubblewrap's watcher may take to tell how the process inside ended, once that is killed. */
 const REPORT_TIMEOUT_MS = 500;
 const SIGKILL_STATUS = 137;
-/** A start takes some 5 ms on an idle host. */
-const START_POLL_MS_MAX = 20;
 
 export interface BwrapSandboxParts {
   readonly id: string;
@@ -84,7 +81,7 @@ export class BwrapSandbox implements Sandbox {
   async stop(graceMs: number): Promise<void> {
     if (this.#hasWatcherEnded) return void (await settlesWithin(this.exited, KILL_TIMEOUT_MS));
     await this.resume();
-    await this.#terminateMain();
+    this.#terminate();
     if (!(await settlesWithin(this.exited, graceMs))) {
       await this.#killAll();
       await settlesWithin(this.exited, KILL_TIMEOUT_MS);
@@ -107,19 +104,6 @@ export class BwrapSandbox implements Sandbox {
     await this.#forget();
   }
 
-  /**
-   * Resolves when the command runs, or ran and ended. Only then are all mounts made, the working directory
-   * entered and the program found; bubblewrap tells nobody, so its second process is looked at.
-   * @throws SandboxStartError when bubblewrap ended before that
-   */
-  async commandRuns(): Promise<void> {
-    for (let round = 1; !this.#hasWatcherEnded; round++) {
-      if (await runsAnotherProgram(this.#status.childPid)) return;
-      await settlesWithin(this.#watcherEnded, Math.min(round, START_POLL_MS_MAX));
-    }
-    await this.exited;
-  }
-
   async #watch(): Promise<SandboxExit> {
     await this.#watcherEnded;
     const memoryKills = await this.#processes.memoryKills();
@@ -134,12 +118,12 @@ export class BwrapSandbox implements Sandbox {
     throw new SandboxStartError(this.#stderr.text() || `bubblewrap ended with ${this.#child.exitCode}`);
   }
 
-  /** SIGTERM to the command itself: bubblewrap's watcher would just die of it and take all along. */
-  async #terminateMain(): Promise<void> {
-    const main = await mainProcessOf(this.#status.childPid);
-    if (main === undefined) return;
+  /** SIGTERM to the helper, which passes it on: bubblewrap's watcher would just die of it and take all along. */
+  #terminate(): void {
+    const helper = this.#status.childPid;
+    if (helper === undefined) return;
     try {
-      process.kill(main, "SIGTERM");
+      process.kill(helper, "SIGTERM");
     } catch {
       // It ended in this moment.
     }
@@ -186,35 +170,4 @@ function detached(stream: Readable): Readable {
 async function endOf(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   await once(child, "exit");
-}
-
-/** The process that the sandbox's first process (bubblewrap's) started, which is number 2 inside. */
-async function mainProcessOf(firstPid: number | undefined): Promise<number | undefined> {
-  if (firstPid === undefined) return undefined;
-  try {
-    const children = await readFile(`/proc/${firstPid}/task/${firstPid}/children`, "utf8");
-    for (const pid of children.trim().split(" ").map(Number)) {
-      const status = await readFile(`/proc/${pid}/status`, "utf8");
-      if (/^NSpid:.*\t2$/m.test(status)) return pid;
-    }
-  } catch {
-    // It ended in this moment.
-  }
-  return undefined;
-}
-
-/** Whether the second process inside has become something else than bubblewrap. */
-async function runsAnotherProgram(firstPid: number | undefined): Promise<boolean> {
-  const main = await mainProcessOf(firstPid);
-  if (main === undefined) return false;
-  try {
-    const [bubblewrap, program] = await Promise.all([
-      readlink(`/proc/${firstPid}/exe`),
-      readlink(`/proc/${main}/exe`),
-    ]);
-    return program !== bubblewrap;
-  } catch {
-    // It ended in this moment.
-    return false;
-  }
 }

@@ -2,9 +2,10 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import type { Readable, Writable } from "node:stream";
 import { RuntimeUnavailableError } from "../errors.ts";
+import { RUN_COMMAND } from "../helper/helper-paths.ts";
 import { resolveLimits } from "../limits.ts";
 import type { SandboxSpec } from "../sandbox.ts";
-import { bwrapOptions } from "./bwrap-options.ts";
+import { bwrapOptions, type HelperMounts } from "./bwrap-options.ts";
 import type { SandboxCgroup } from "./cgroup.ts";
 import type { HostTools } from "./host-tools.ts";
 import { inheritedDescriptors } from "./inherited-descriptors.ts";
@@ -38,8 +39,9 @@ function script(descriptors: readonly number[]): string {
 
 export interface Launch {
   readonly spec: SandboxSpec;
-  /** What `--` is followed by inside. */
+  /** The agent's program and its arguments. */
   readonly command: readonly string[];
+  readonly helper: HelperMounts;
   readonly rootfs: string;
   readonly marker: string;
   readonly tools: HostTools;
@@ -65,7 +67,7 @@ export interface Launched {
  */
 export function launch(request: Launch): Launched {
   const { spec, tools, cgroup } = request;
-  const options = bwrapOptions(spec, request.rootfs, { seccomp: SECCOMP, status: STATUS });
+  const options = bwrapOptions(spec, request.rootfs, request.helper, { seccomp: SECCOMP, status: STATUS });
   const toClose = inheritedDescriptors().filter((descriptor) => descriptor >= FIRST_UNUSED);
   const needsBash = toClose.some((descriptor) => descriptor > HIGHEST_OF_POSIX_SHELL);
   const shell = needsBash ? tools.bash : tools.shell;
@@ -85,7 +87,7 @@ export function launch(request: Launch): Launched {
         ...["-c", script(toClose), "longshore-sandbox", ...(cgroup?.joinFiles ?? []), "--"],
         ...userCommand(spec, tools),
         ...limitCommand(spec, tools, cgroup),
-        ...[tools.bwrap, "--args", String(OPTIONS), "--", ...request.command],
+        ...[tools.bwrap, "--args", String(OPTIONS), "--", ...RUN_COMMAND, ...request.command],
       ],
       {
         cwd: "/",

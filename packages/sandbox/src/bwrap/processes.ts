@@ -22,10 +22,10 @@ export interface SandboxProcess {
 }
 
 /**
- * Finds the processes of a run directory's bubblewrap sandboxes: bubblewrap itself, on the host's side and
- * as the first process inside, by the marker in the environment it was started with; all others by that
- * first process' namespace, which they can't leave. Containers that show slots of the same run directory
- * have no such first process and are not found.
+ * Finds the processes of a run directory's bubblewrap sandboxes: bubblewrap itself by the marker in the
+ * environment it was started with; the first process inside by its parent, which is bubblewrap; all others
+ * by that first process' namespace, which they can't leave. Containers that show slots of the same run
+ * directory have no such first process and are not found.
  *
  * A hostile program can give itself any marker and thereby at most have its own sandbox killed.
  */
@@ -36,17 +36,23 @@ export async function findSandboxProcesses(runDirectory: string): Promise<Sandbo
   const examined: Examined[] = [];
   for (let start = 0; start < pids.length; start += EXAMINED_AT_ONCE) {
     const some = pids.slice(start, start + EXAMINED_AT_ONCE);
-    for (const one of await Promise.all(some.map((pid) => examine(pid, runKey)))) if (one) examined.push(one);
+    for (const one of await Promise.all(some.map((pid) => examine(pid, runKey, ownNamespace))))
+      if (one) examined.push(one);
+  }
+  const watchers = new Map<number, Owner>();
+  for (const { pid, namespace, owner } of examined) {
+    if (owner && namespace === ownNamespace) watchers.set(pid, owner);
   }
   const owners = new Map<string, Owner>();
-  for (const { namespace, owner, isFirst } of examined) {
-    if (owner && isFirst && namespace !== ownNamespace) owners.set(namespace, owner);
+  for (const { namespace, parentOfFirst } of examined) {
+    const owner = watchers.get(parentOfFirst ?? 0);
+    if (owner && namespace !== ownNamespace) owners.set(namespace, owner);
   }
   const found: SandboxProcess[] = [];
   for (const candidate of examined) {
     const isInside = candidate.namespace !== ownNamespace;
     const owner = isInside ? owners.get(candidate.namespace) : candidate.owner;
-    const startTime = owner && (await startTimeOfSame(candidate, runKey));
+    const startTime = owner && (await startTimeOfSame(candidate, runKey, ownNamespace));
     if (startTime) found.push({ pid: candidate.pid, startTime, ...owner, isInside });
   }
   return found;
@@ -88,16 +94,18 @@ interface Examined {
   readonly namespace: string;
   /** Whose it is by its environment. */
   readonly owner: Owner | undefined;
-  /** Whether it is the first process of its namespace; asked of marked ones only. */
-  readonly isFirst: boolean;
+  /** Of the first process of another namespace: its parent, as this process' namespace numbers it. */
+  readonly parentOfFirst: number | undefined;
 }
 
-async function examine(pid: number, runKey: string): Promise<Examined | undefined> {
+async function examine(pid: number, runKey: string, ownNamespace: string): Promise<Examined | undefined> {
   try {
     // At once, since it never blocks and there are hundreds of them.
     const namespace = readlinkSync(`/proc/${pid}/ns/pid`);
-    const owner = await ownerByMarker(pid, runKey);
-    return { pid, namespace, owner, isFirst: owner !== undefined && (await isFirstInside(pid)) };
+    if (namespace !== ownNamespace) {
+      return { pid, namespace, owner: undefined, parentOfFirst: await parentOfFirst(pid) };
+    }
+    return { pid, namespace, owner: await ownerByMarker(pid, runKey), parentOfFirst: undefined };
   } catch {
     // It ended meanwhile, or belongs to somebody else.
     return undefined;
@@ -105,9 +113,13 @@ async function examine(pid: number, runKey: string): Promise<Examined | undefine
 }
 
 /** The start time, read before a second look that says that it is still the process that was examined. */
-async function startTimeOfSame(examined: Examined, runKey: string): Promise<string | undefined> {
+async function startTimeOfSame(
+  examined: Examined,
+  runKey: string,
+  ownNamespace: string,
+): Promise<string | undefined> {
   const startTime = await startTimeOf(examined.pid).catch(() => undefined);
-  const again = await examine(examined.pid, runKey);
+  const again = await examine(examined.pid, runKey, ownNamespace);
   const isSame = again?.namespace === examined.namespace && again.owner?.nonce === examined.owner?.nonce;
   return isSame ? startTime : undefined;
 }
@@ -119,8 +131,10 @@ async function ownerByMarker(pid: number, runKey: string): Promise<Owner | undef
   return name && name.runKey === runKey ? { worker: name.worker, nonce: name.nonce } : undefined;
 }
 
-async function isFirstInside(pid: number): Promise<boolean> {
-  return /^NSpid:.*\t1$/m.test(await readFile(`/proc/${pid}/status`, "utf8"));
+async function parentOfFirst(pid: number): Promise<number | undefined> {
+  const status = await readFile(`/proc/${pid}/status`, "latin1");
+  if (!/^NSpid:.*\t1$/m.test(status)) return undefined;
+  return Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1]);
 }
 
 async function startTimeOf(pid: number): Promise<string | undefined> {

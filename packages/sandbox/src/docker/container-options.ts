@@ -1,5 +1,6 @@
-import type { ContainerCreateOptions, HostConfig } from "dockerode";
+import type { ContainerCreateOptions, HostConfig, MountSettings } from "dockerode";
 import { sandboxEnvironment } from "../environment.ts";
+import { HELPER_PROGRAM, RUN_COMMAND, SOCKETS_DIRECTORY } from "../helper/helper-paths.ts";
 import { resolveLimits } from "../limits.ts";
 import type { SandboxSpec } from "../sandbox.ts";
 import { containerLabels } from "./labels.ts";
@@ -10,11 +11,22 @@ const GVISOR_PIDS_MIN = 1024;
 /** Sandboxes die before the worker and its neighbours when the host itself runs out of memory. */
 const OOM_SCORE_ADJUSTMENT = 500;
 
+/** What a container is made of beside its specification. */
+export interface ContainerParts {
+  readonly runDirectory: string;
+  /** The agent's program and arguments: the specification's, or the image's own. */
+  readonly command: readonly string[];
+  /** Path of the helper on the engine's host. */
+  readonly helperPath: string;
+  /** Path of the directory of the sandbox's sockets there. */
+  readonly socketsDirectory: string;
+}
+
 /**
  * What the engine is told about a sandbox: nothing that is not said here is granted. The engine's default
  * seccomp profile, masked paths and device list stay in force because nothing overrides them.
  */
-export function containerOptions(spec: SandboxSpec, runDirectory: string): ContainerCreateOptions {
+export function containerOptions(spec: SandboxSpec, parts: ContainerParts): ContainerCreateOptions {
   const limits = resolveLimits(spec.limits);
   const isGvisor = spec.ociRuntime?.startsWith("runsc") ?? false;
   // `CgroupnsMode` is younger than the declared type.
@@ -26,7 +38,8 @@ export function containerOptions(spec: SandboxSpec, runDirectory: string): Conta
     Privileged: false,
     CapDrop: ["ALL"],
     SecurityOpt: ["no-new-privileges"],
-    Init: true,
+    // The helper is the first process and does what the engine's own would.
+    Init: false,
     Memory: limits.memoryBytes,
     MemorySwap: limits.memoryBytes,
     NanoCpus: Math.round(limits.cpus * 1e9),
@@ -40,13 +53,9 @@ export function containerOptions(spec: SandboxSpec, runDirectory: string): Conta
       { Name: "core", Soft: 0, Hard: 0 },
     ],
     Mounts: [
-      {
-        Type: "bind",
-        Source: spec.slotDirectory,
-        Target: "/session",
-        ReadOnly: false,
-        BindOptions: { Propagation: "rprivate" },
-      },
+      bind(parts.helperPath, HELPER_PROGRAM, true),
+      bind(parts.socketsDirectory, SOCKETS_DIRECTORY, true),
+      bind(spec.slotDirectory, "/session", false),
     ],
     LogConfig: { Type: "none", Config: {} },
     RestartPolicy: { Name: "no" },
@@ -55,12 +64,13 @@ export function containerOptions(spec: SandboxSpec, runDirectory: string): Conta
   };
   return {
     ...(spec.image === undefined ? {} : { Image: spec.image }),
-    ...(spec.command === undefined ? {} : { Entrypoint: [...spec.command], Cmd: [] }),
+    Entrypoint: [...RUN_COMMAND],
+    Cmd: [...parts.command],
     Env: Object.entries(sandboxEnvironment(spec.env)).map(([name, value]) => `${name}=${value}`),
     User: `${spec.user.uid}:${spec.user.gid}`,
     WorkingDir: spec.workingDirectory,
     Hostname: "sandbox",
-    Labels: containerLabels(spec.labels, runDirectory),
+    Labels: containerLabels(spec.labels, parts.runDirectory),
     StopSignal: "SIGTERM",
     Tty: false,
     // The first attached client owns stdin and closes it when it goes: an agent that reads stdin ends
@@ -71,5 +81,15 @@ export function containerOptions(spec: SandboxSpec, runDirectory: string): Conta
     AttachStdout: true,
     AttachStderr: true,
     HostConfig: hostConfig,
+  };
+}
+
+function bind(source: string, target: string, isReadOnly: boolean): MountSettings {
+  return {
+    Type: "bind",
+    Source: source,
+    Target: target,
+    ReadOnly: isReadOnly,
+    BindOptions: { Propagation: "rprivate" },
   };
 }

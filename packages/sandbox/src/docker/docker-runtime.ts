@@ -1,3 +1,4 @@
+import type { ContainerCreateOptions } from "dockerode";
 import {
   EngineCallError,
   EngineTimeoutError,
@@ -8,6 +9,9 @@ import {
   SandboxStartError,
   SandboxStuckError,
 } from "../errors.ts";
+import { installHelper } from "../helper/install-helper.ts";
+import { SandboxSockets } from "../helper/sandbox-sockets.ts";
+import { untilProgramRuns } from "../helper/until-program-runs.ts";
 import type {
   IsLive,
   ReapFailure,
@@ -19,11 +23,13 @@ import type {
   SandboxSpec,
 } from "../sandbox.ts";
 import { validateSpec } from "../validate-spec.ts";
-import { containerOptions } from "./container-options.ts";
+import { type ContainerParts, containerOptions } from "./container-options.ts";
 import { DockerSandbox, takeStreams } from "./docker-sandbox.ts";
 import { Engine, type EngineOptions } from "./engine.ts";
 import { labelFilter, labelsOfContainer } from "./labels.ts";
 import { removeContainer } from "./remove-container.ts";
+
+const NOT_FOUND = 404;
 
 export interface DockerRuntimeOptions extends EngineOptions {
   /** This host's name, as in the labels of its sandboxes. */
@@ -39,6 +45,7 @@ export class DockerRuntime implements SandboxRuntime {
   readonly name = "docker";
   readonly #engine: Engine;
   readonly #options: DockerRuntimeOptions;
+  #installation: Promise<string> | undefined;
 
   constructor(options: DockerRuntimeOptions) {
     this.#options = options;
@@ -48,6 +55,7 @@ export class DockerRuntime implements SandboxRuntime {
   async check(signal?: AbortSignal): Promise<RuntimeReport> {
     signal?.throwIfAborted();
     const info = await this.#engine.info();
+    await this.#helper();
     const missing = (this.#options.requiredRuntimes ?? []).filter(
       (runtime) => !info.runtimes.includes(runtime),
     );
@@ -73,8 +81,28 @@ export class DockerRuntime implements SandboxRuntime {
     validateSpec(spec);
     if (spec.image === undefined) throw new SandboxSpecError("image", "needed by the docker runtime");
     signal?.throwIfAborted();
-    const name = `longshore-${spec.labels.nonce}`;
-    const id = await this.#create(name, spec.image, spec);
+    const { runDirectory } = this.#options;
+    const { image } = spec;
+    const [helperPath, command] = await Promise.all([this.#helper(), this.#commandOf(image, spec.command)]);
+    const sockets = await SandboxSockets.open(runDirectory, spec);
+    try {
+      signal?.throwIfAborted();
+      const parts = { runDirectory, command, helperPath, socketsDirectory: sockets.directory };
+      return await this.#run(spec, image, parts, sockets, signal);
+    } catch (error) {
+      await sockets.close();
+      throw startErrorOf(error);
+    }
+  }
+
+  async #run(
+    spec: SandboxSpec,
+    image: string,
+    parts: ContainerParts,
+    sockets: SandboxSockets,
+    signal: AbortSignal | undefined,
+  ): Promise<Sandbox> {
+    const id = await this.#create(`longshore-${spec.labels.nonce}`, image, containerOptions(spec, parts));
     let sandbox: DockerSandbox | undefined;
     try {
       signal?.throwIfAborted();
@@ -87,13 +115,34 @@ export class DockerRuntime implements SandboxRuntime {
         socket.destroy();
         throw error;
       }
-      sandbox = new DockerSandbox(this.#engine, id, stream);
-      signal?.throwIfAborted();
+      sandbox = new DockerSandbox(this.#engine, id, stream, () => sockets.close());
+      await untilProgramRuns(sandbox, sockets.lifeline, signal);
       return sandbox;
     } catch (error) {
       await this.#cleanUp(id, sandbox);
-      throw startErrorOf(error);
+      throw error;
     }
+  }
+
+  /** The helper's path; put there once, and tried again after a failure. */
+  #helper(): Promise<string> {
+    this.#installation ??= installHelper(this.#options.runDirectory, this.name).catch((error: unknown) => {
+      this.#installation = undefined;
+      throw error;
+    });
+    return this.#installation;
+  }
+
+  /** The helper takes the place of the image's own entrypoint, so that has to be known. */
+  async #commandOf(image: string, command: readonly string[] | undefined): Promise<readonly string[]> {
+    if (command !== undefined) return command;
+    try {
+      const own = await this.#engine.imageCommand(image);
+      if (own.length > 0) return own;
+    } catch (error) {
+      throw startErrorOf(imageErrorOf(image, error));
+    }
+    throw new SandboxSpecError("command", "needed, since the image has none of its own");
   }
 
   async reap(isLive: IsLive): Promise<ReapResult> {
@@ -114,15 +163,14 @@ export class DockerRuntime implements SandboxRuntime {
     return { removed, stuck };
   }
 
-  async #create(name: string, image: string, spec: SandboxSpec): Promise<string> {
+  async #create(name: string, image: string, options: ContainerCreateOptions): Promise<string> {
     try {
-      return await this.#engine.create(name, containerOptions(spec, this.#options.runDirectory));
+      return await this.#engine.create(name, options);
     } catch (error) {
-      if (error instanceof EngineCallError && error.status === 404) throw new ImageMissingError(image, error);
       // The engine may have made it after all, or still make it; if so and it is too slow for this
       // attempt, the reaper finds it by its labels.
       if (error instanceof EngineTimeoutError) await this.#cleanUp(name, undefined);
-      throw startErrorOf(error);
+      throw imageErrorOf(image, error);
     }
   }
 
@@ -134,6 +182,11 @@ export class DockerRuntime implements SandboxRuntime {
       if (!(error instanceof EngineUnreachableError || error instanceof SandboxStuckError)) throw error;
     }
   }
+}
+
+function imageErrorOf(image: string, error: unknown): unknown {
+  const isMissing = error instanceof EngineCallError && error.status === NOT_FOUND;
+  return isMissing ? new ImageMissingError(image, error) : error;
 }
 
 function startErrorOf(error: unknown): unknown {

@@ -23,15 +23,20 @@ export class DockerSandbox implements Sandbox {
   readonly #engine: Engine;
   readonly #socket: Socket;
   readonly #stderr: StderrTail;
+  readonly #closeSockets: () => Promise<void>;
   readonly #waiting = new AbortController();
   #hasExited = false;
   #wasKilled = false;
   #mayBePaused = false;
   #destruction: Promise<void> | undefined;
 
-  /** Takes over a container whose attach stream is open and which is about to be, or was, started. */
-  constructor(engine: Engine, id: string, stream: AttachedStream) {
+  /**
+   * Takes over a container whose attach stream is open and which is about to be, or was, started.
+   * @param closeSockets removes its sockets when it is gone
+   */
+  constructor(engine: Engine, id: string, stream: AttachedStream, closeSockets: () => Promise<void>) {
     this.#engine = engine;
+    this.#closeSockets = closeSockets;
     this.id = id;
     this.#socket = stream.socket;
     this.#stderr = stream.stderr;
@@ -88,6 +93,7 @@ export class DockerSandbox implements Sandbox {
     await settlesWithin(this.exited, 1_000);
     this.#waiting.abort();
     await settlesWithin(this.exited, 1_000);
+    await this.#closeSockets();
   }
 
   async #watch(): Promise<SandboxExit> {

@@ -73,6 +73,14 @@ export class Engine {
     };
   }
 
+  /** What an image runs by itself: its entrypoint and what follows it. */
+  async imageCommand(image: string): Promise<readonly string[]> {
+    // The method takes no signal: at the deadline the request is left alone.
+    const { Config } = await this.#call("inspect image", () => this.#docker.getImage(image).inspect());
+    const { Entrypoint, Cmd } = Config as { readonly Entrypoint?: unknown; readonly Cmd?: unknown };
+    return [Entrypoint, Cmd].flatMap((words) => (words ?? []) as string | string[]);
+  }
+
   /** Creates a container and returns its id. */
   async create(name: string, options: ContainerCreateOptions): Promise<string> {
     const container = await this.#call("create", (abortSignal) => {
