@@ -70,6 +70,7 @@ export class SandboxSockets {
       return new SandboxSockets(directory, lifeline, servers, connections);
     } catch (error) {
       for (const server of servers) server.close();
+      // biome-ignore lint/plugin: the sandbox has it read-only
       await rm(directory, { recursive: true, force: true });
       throw error;
     } finally {
@@ -82,6 +83,7 @@ export class SandboxSockets {
     this.lifeline.close();
     for (const server of this.#servers) server.close();
     for (const socket of this.#connections) socket.destroy();
+    // biome-ignore lint/plugin: the sandbox has it read-only
     await rm(this.directory, { recursive: true, force: true });
   }
 }
