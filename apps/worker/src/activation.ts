@@ -24,6 +24,7 @@ import {
 import { AcpAgent } from "./acp-agent.ts";
 import { readNote } from "./commit-notes.ts";
 import { CommitPoint } from "./commit-point.ts";
+import { definitionHash } from "./definition-hash.ts";
 import { AgentGoneError, HandedBackError, OvertakenError, WorkerKilledError } from "./errors.ts";
 import { FailedMessages } from "./failed-messages.ts";
 import { Gathering } from "./gathering.ts";
@@ -137,7 +138,8 @@ interface ServedSession extends HeldSession {
  * committing  one put-if-absent: the change, the messages it ends, the replies (I3, I6).
  * publishing  one fenced script: replies to the outbox, messages out of the mailbox; then the files of
  *             `publish` patterns. → the next message's state while some wait, else lingering.
- * lingering   waits for a hint, the idle time, eviction, a stop. Ends with a last mirror. Released only
+ * lingering   waits for a hint, the idle time, eviction, a stop. Ends with a last mirror, also where the agent's
+ *             definition changed meanwhile: the next message is the next activation's. Released only
  *             where nothing waits: a message that came meanwhile → its state.
  * ending      sandbox destroyed, slot removed; the lease released, or left to expire.
  *
@@ -560,8 +562,8 @@ export class Activation {
     running: RunningSession,
     agentSessionId: string,
   ): Promise<ActivationEnd | undefined> {
-    const { clock, mayLinger, state } = this.#parts;
-    const { keeper, definition, signal } = session;
+    const { clock, mayLinger, state, agentOf } = this.#parts;
+    const { keeper, definition, signal, agentName, ref } = session;
     const { agent, copy } = running;
     const bornAt = clock.monotonic();
     void agent.ended.then(() => this.#wakeUp?.());
@@ -571,7 +573,10 @@ export class Activation {
       const next = await gathering.next(copy.base);
       const message = next.waking[0]?.message;
       // An agent that ended between turns did so by itself: the message is for the next activation.
-      const spent = agent.hasEnded || clock.monotonic() - bornAt >= definition.longest;
+      // One whose definition is another by now runs in the sandbox of the old one.
+      const inForce = agentOf(agentName, ref.tenant);
+      const isChanged = inForce !== undefined && definitionHash(inForce) !== definitionHash(definition);
+      const spent = agent.hasEnded || isChanged || clock.monotonic() - bornAt >= definition.longest;
       if (spent) {
         await this.#mirrorTheRest(session, running);
         return await this.#later(keeper, 0);

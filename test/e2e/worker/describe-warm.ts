@@ -94,18 +94,21 @@ export function describeWarm(runtime: "docker" | "bwrap"): void {
       expect(took(worker)).toBe(1);
     });
 
-    it("are rebuilt when their agent's definition changes", async () => {
+    it("are rebuilt when their agent's definition changes, and lingering ones are replaced", async () => {
       await using fleet = await Fleet.start({
         runtime,
-        agent: { warm: 1, linger: "0s", env: { MARK: "old" } },
+        agent: { warm: 1, linger: "10m", env: { MARK: "old" } },
       });
       const [{ api }, worker] = await Promise.all([fleet.startDispatcher(), fleet.startWorker()]);
       await ready(worker);
+      const write = "$ echo kept > f; echo $MARK";
+      expect(await textOf(api, "one", "1", write)).toBe("old");
+      await ready(worker, 2);
       await fleet.configure({ env: { MARK: "new" } });
       worker.signal("SIGHUP");
-      await ready(worker, 2);
-      expect(await textOf(api, "one", "1", "$ echo $MARK")).toBe("new");
-      expect(took(worker)).toBe(1);
+      await ready(worker, 3);
+      expect(await textOf(api, "one", "2", "$ cat f; echo $MARK")).toBe("kept\nnew");
+      expect(took(worker)).toBe(2);
     });
 
     it("are left alone by the reaper of another worker, until theirs is killed (I9)", async () => {
