@@ -3,6 +3,7 @@ import {
   type Configuration,
   InvalidMessageError,
   inboundJobSchema,
+  keepConsuming,
   type Logger,
   LongshoreError,
   MailboxFullError,
@@ -102,9 +103,9 @@ export class InboundConsumer {
 
   async start(): Promise<void> {
     await this.#queue.setGlobalConcurrency(1);
-    this.#worker
-      .run()
-      .catch((error: unknown) => this.#options.log.error({ err: error }, "inbound consumer ended"));
+    keepConsuming(this.#worker, (error) =>
+      this.#options.log.error({ err: error }, "the inbound consumer ended; it begins again"),
+    );
   }
 
   /** Ends after the job in hand; one that is being tried again goes back to the front of the queue. */

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   isSessionId,
+  keepConsuming,
   type Logger,
   QUEUE_PREFIX,
   queueNames,
@@ -92,9 +93,9 @@ export class TurnWorker {
 
   /** Begins to take jobs. */
   start(): void {
-    void this.#queue
-      .run()
-      .catch((error: unknown) => this.#options.log.error({ err: error }, "the queue of turns"));
+    keepConsuming(this.#queue, (error) =>
+      this.#options.log.error({ err: error }, "the queue of turns ended; it begins again"),
+    );
   }
 
   /** The session has a new message, perhaps. */

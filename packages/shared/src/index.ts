@@ -55,6 +55,7 @@ export { type Environment, environmentSecrets, readEnvironment } from "./environ
 export { LongshoreError } from "./errors.ts";
 export { GatheredCalls } from "./gathered-calls.ts";
 export { type HealthServer, type HealthServerOptions, type NotReady, serveHealth } from "./health-server.ts";
+export { keepConsuming } from "./keep-consuming.ts";
 export {
   eventsChannel,
   fleetKeys,

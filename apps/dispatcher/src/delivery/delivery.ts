@@ -1,6 +1,7 @@
 import {
   type Clock,
   type DeadReply,
+  keepConsuming,
   type Logger,
   type Metrics,
   type PublishedReply,
@@ -106,9 +107,9 @@ export class Delivery {
   }
 
   start(): void {
-    this.#worker
-      .run()
-      .catch((error: unknown) => this.#options.log.error({ err: error }, "delivery worker ended"));
+    keepConsuming(this.#worker, (error) =>
+      this.#options.log.error({ err: error }, "the delivery worker ended; it begins again"),
+    );
   }
 
   /** Ends after the calls in hand. */
