@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import {
+  type EgressProxy,
   type Sandbox,
   type SandboxRuntime,
   type SandboxUser,
@@ -25,6 +26,7 @@ import { AcpAgent } from "./acp-agent.ts";
 import { readNote } from "./commit-notes.ts";
 import { CommitPoint } from "./commit-point.ts";
 import { definitionHash } from "./definition-hash.ts";
+import { openEgress } from "./egress.ts";
 import { AgentGoneError, HandedBackError, OvertakenError, WorkerKilledError } from "./errors.ts";
 import { FailedMessages } from "./failed-messages.ts";
 import { Gathering } from "./gathering.ts";
@@ -165,6 +167,7 @@ export class Activation {
   #keeper: LeaseKeeper | undefined;
   #sandbox: Sandbox | undefined;
   #user: SandboxUser | undefined;
+  #egress: EgressProxy | undefined;
   #state: ActivationState = "leasing";
   #lingeringSince: number | undefined;
   #lingerOver = false;
@@ -264,9 +267,11 @@ export class Activation {
     });
     this.#keeper = keeper;
     // Before anything else notices: a sandbox whose session is another's now must not act any more.
-    keeper.signal.addEventListener("abort", () => void this.#sandbox?.pause().catch(() => undefined), {
-      once: true,
-    });
+    const stopActing = () => {
+      this.#egress?.close();
+      void this.#sandbox?.pause().catch(() => undefined);
+    };
+    keeper.signal.addEventListener("abort", stopActing, { once: true });
     const { publishedGeneration, left } = result.lease;
     this.#publishedBefore = publishedGeneration;
     if (left?.mark === "cancel") this.#cancelled = left.messageIds;
@@ -516,7 +521,8 @@ export class Activation {
   ): Promise<{ readonly agent: AcpAgent; readonly sandbox: Sandbox }> {
     const { host, worker, clock, runtimeOf } = this.#parts;
     const labels = { host, worker, ...ref, epoch: keeper.lease.epoch, nonce: this.#slot };
-    const place = { labels, slotDirectory, user };
+    this.#egress = openEgress(definition, { metrics: this.#parts.metrics, log: this.#log });
+    const place = { labels, slotDirectory, user, egress: this.#egress };
     const sandbox = await startSandbox(runtimeOf(definition), definition, place, signal);
     this.#sandbox = sandbox;
     const agent = new AcpAgent(sandbox, definition, clock);
@@ -718,6 +724,7 @@ export class Activation {
    */
   async clean(): Promise<boolean> {
     const { slots, users } = this.#parts;
+    this.#egress?.close();
     try {
       await this.#sandbox?.destroy();
       await slots.remove(this.#slot);

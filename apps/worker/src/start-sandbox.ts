@@ -1,17 +1,19 @@
-import type { Sandbox, SandboxLabels, SandboxRuntime, SandboxUser } from "@longshore/sandbox";
+import type { EgressProxy, Sandbox, SandboxLabels, SandboxRuntime, SandboxUser } from "@longshore/sandbox";
 import type { AgentDefinition } from "@longshore/shared";
 
 export interface SandboxPlace {
   readonly labels: SandboxLabels;
   readonly slotDirectory: string;
   readonly user: SandboxUser;
+  /** Its way out. @default none */
+  readonly egress?: EgressProxy | undefined;
 }
 
 /** Starts an agent's sandbox as its definition says. @throws as `SandboxRuntime.start` */
 export async function startSandbox(
   runtime: SandboxRuntime,
   definition: AgentDefinition,
-  place: SandboxPlace,
+  { egress, ...place }: SandboxPlace,
   signal: AbortSignal,
 ): Promise<Sandbox> {
   return await runtime.start(
@@ -21,12 +23,16 @@ export async function startSandbox(
       ...(definition.rootfs === undefined ? {} : { rootfs: definition.rootfs }),
       ...(definition.command === undefined ? {} : { command: definition.command }),
       ...(definition.ociRuntime === undefined ? {} : { ociRuntime: definition.ociRuntime }),
-      env: Object.fromEntries(
-        Object.entries(definition.env).map(([name, value]) => [
-          name,
-          typeof value === "string" ? value : value.value,
-        ]),
-      ),
+      ...(egress === undefined ? {} : { egress: egress.serve }),
+      env: {
+        ...egress?.environment(),
+        ...Object.fromEntries(
+          Object.entries(definition.env).map(([name, value]) => [
+            name,
+            typeof value === "string" ? value : value.value,
+          ]),
+        ),
+      },
       workingDirectory: "/session/workspace",
       limits: {
         memoryBytes: definition.limits.memory,

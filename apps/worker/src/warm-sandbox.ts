@@ -4,6 +4,7 @@ import type { AgentDefinition } from "@longshore/shared";
 import { AcpAgent } from "./acp-agent.ts";
 import type { ActivationParts } from "./activation.ts";
 import { definitionHash } from "./definition-hash.ts";
+import { hasEgress } from "./egress.ts";
 import { startSandbox } from "./start-sandbox.ts";
 
 /** An agent whose sandboxes are to be held warm. */
@@ -12,7 +13,12 @@ export interface WarmAgent extends WarmKind {
 }
 
 export function warmAgent(name: string, definition: AgentDefinition): WarmAgent {
-  return { name, hash: definitionHash(definition), size: definition.warm, definition };
+  return {
+    name,
+    hash: definitionHash(definition),
+    size: hasEgress(definition) ? 0 : definition.warm,
+    definition,
+  };
 }
 
 export interface WarmSandboxParts extends Pick<ActivationParts, "runtimeOf" | "clock" | "host" | "worker"> {

@@ -2,6 +2,10 @@ export { type BoundLinesOptions, boundLines } from "./bound-lines.ts";
 export { BwrapRuntime, type BwrapRuntimeOptions } from "./bwrap/bwrap-runtime.ts";
 export type { CgroupAbilities, CgroupTree, SandboxCgroup } from "./bwrap/cgroup.ts";
 export { DockerRuntime, type DockerRuntimeOptions } from "./docker/docker-runtime.ts";
+export type { EgressDecision, EgressRecord } from "./egress/decision.ts";
+export { Dialer, type DialerOptions } from "./egress/dialer.ts";
+export { EgressProxy, type EgressProxyOptions } from "./egress/egress-proxy.ts";
+export { isPublicAddress } from "./egress/public-address.ts";
 export {
   CommandFailedError,
   EngineCallError,

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { durabilities } from "./durability.ts";
+import { egressSchema } from "./egress-schema.ts";
 import { nameSchema } from "./names.ts";
 import { sessionModes } from "./session-id.ts";
 import { timeZoneSchema } from "./time-zone.ts";
@@ -206,6 +207,9 @@ const agentSchema = z
       .enum(["allow", "deny"])
       .default("allow")
       .describe("The answer to the agent's requests for permission."),
+    egress: egressSchema
+      .prefault({})
+      .describe("What it may reach beyond its sandbox; by default nothing. See docs/sandbox.md."),
     exclude: z
       .array(z.string().min(1))
       .max(100)

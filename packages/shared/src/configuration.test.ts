@@ -115,6 +115,52 @@ describe("parseConfiguration", () => {
     expect(problemsOf(levels.join("\n"))[0]).toContain("alias");
   });
 
+  describe("egress", () => {
+    const credential = { upstream: "https://api.example.com", as: "/api", header: "X-Api-Key" };
+    const withEgress = (egress: unknown) => ({
+      ...valid,
+      agents: { helper: { ...valid.agents.helper, egress } },
+    });
+
+    it("is nothing unless it is configured", () => {
+      expect(parse(valid).configuration.agents.helper?.egress).toMatchObject({ allow: [], credentials: [] });
+    });
+
+    it("takes secrets from variables, and tells them for the log to leave out", () => {
+      const { configuration, secrets } = parse(
+        withEgress({ credentials: [{ ...credential, secret: reference("KEY") }] }),
+        { KEY: "sk-1" },
+      );
+      expect(secrets).toEqual(["sk-1"]);
+      expect(configuration.agents.helper?.egress.credentials).toMatchObject([
+        { header: "x-api-key", secret: "sk-1" },
+      ]);
+    });
+
+    it.each([
+      [{ allow: ["*.com:443"] }],
+      [{ allow: ["127.0.0.1:80"] }],
+      [{ credentials: [{ ...credential, secret: "x", upstream: "http://api.example.com" }] }],
+      [{ credentials: [{ ...credential, secret: "x", upstream: "https://10.0.0.1" }] }],
+      [{ credentials: [{ ...credential, secret: "x", upstream: "https://user:pw@api.example.com" }] }],
+      [{ credentials: [{ ...credential, secret: "x\r\nhost: y" }] }],
+      [{ credentials: [{ ...credential, secret: "x", header: "host" }] }],
+      [{ credentials: [{ ...credential, secret: "x", as: "/a/b" }] }],
+      [
+        {
+          credentials: [
+            { ...credential, secret: "x" },
+            { ...credential, secret: "y", header: "other", upstream: "https://other.example.com" },
+          ],
+        },
+      ],
+    ])("refuses %j, and shows no secret", (egress) => {
+      const problems = problemsOf(withEgress(egress));
+      expect(problems).toEqual([expect.stringMatching(/^agents\.helper\.egress\./)]);
+      expect(problems.join()).not.toContain("pw");
+    });
+  });
+
   describe("secrets", () => {
     const withHook = (url: string, secret: string) => ({
       ...valid,

@@ -24,7 +24,7 @@ export class InvalidConfigurationError extends LongshoreError {
 }
 
 /** Places whose value may be a secret that was written into the file itself. */
-const SECRET_PLACE = /secret|key|hash|token|password|value|env/i;
+const SECRET_PLACE = /secret|key|hash|token|password|value|env|upstream/i;
 
 interface Substituted {
   readonly value: unknown;

@@ -51,6 +51,8 @@ export {
   judgeDurability,
 } from "./durability.ts";
 export { DurabilityBarrier, NotDurableError } from "./durability-barrier.ts";
+export { type EgressPattern, hostName, matchesEgress, parseEgressPattern } from "./egress-pattern.ts";
+export type { EgressDefinition } from "./egress-schema.ts";
 export { type Environment, environmentSecrets, readEnvironment } from "./environment.ts";
 export { LongshoreError } from "./errors.ts";
 export { GatheredCalls } from "./gathered-calls.ts";

@@ -111,6 +111,12 @@ export class Metrics {
     help: "Activations that found that they had lost their session",
     registers: [this.registry],
   });
+  readonly egressRequests = new Counter({
+    name: "longshore_egress_requests_total",
+    help: "Requests of agents to leave their sandbox, by what was decided",
+    labelNames: ["decision"] as const,
+    registers: [this.registry],
+  });
   readonly orphansReaped = new Counter({
     name: "longshore_orphans_reaped_total",
     help: "Sandboxes, slots and other leftovers of dead activations that were removed",
