@@ -4,7 +4,14 @@ import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { BwrapRuntime, DockerRuntime, SandboxUsers, Slots, WorkerPresence } from "@longshore/sandbox";
+import {
+  BwrapRuntime,
+  DockerRuntime,
+  SandboxUsers,
+  Slots,
+  StartBreaker,
+  WorkerPresence,
+} from "@longshore/sandbox";
 import { openBackend, SessionStore } from "@longshore/session-store";
 import {
   type AgentDefinition,
@@ -124,8 +131,10 @@ export async function openWorkerParts(
   await store.probe(signal);
 
   const runtimes = new Runtimes(
-    new DockerRuntime({ address: environment.DOCKER_HOST ?? DEFAULT_ENGINE, host, runDirectory }),
-    new BwrapRuntime({ host, runDirectory }),
+    new StartBreaker(
+      new DockerRuntime({ address: environment.DOCKER_HOST ?? DEFAULT_ENGINE, host, runDirectory }),
+    ),
+    new StartBreaker(new BwrapRuntime({ host, runDirectory })),
   );
   const notReady = await runtimes.check(agents());
   if (notReady.length > 0) log.warn({ reasons: notReady }, "not every agent's sandbox can be started");

@@ -130,6 +130,24 @@ export class RuntimeUnavailableError extends LongshoreError {
   }
 }
 
+/** Starts failed again and again; none is tried until some time is over. */
+export class RuntimeRestingError extends LongshoreError {
+  readonly runtime: string;
+  readonly failures: number;
+  readonly retryInMs: number;
+
+  constructor(runtime: string, failures: number, retryInMs: number, cause: LongshoreError | undefined) {
+    super(
+      "RUNTIME_RESTING",
+      `${runtime} failed to start ${failures} sandboxes in a row, at last with "${cause?.message}"; the next one is tried in ${Math.ceil(retryInMs / 1_000)} s`,
+      { retryable: true, cause },
+    );
+    this.runtime = runtime;
+    this.failures = failures;
+    this.retryInMs = retryInMs;
+  }
+}
+
 /** A line of output is longer than allowed, or never ends. */
 export class OutputLimitError extends LongshoreError {
   readonly limitBytes: number;

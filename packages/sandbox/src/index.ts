@@ -14,6 +14,7 @@ export {
   EngineUnreachableError,
   ImageMissingError,
   OutputLimitError,
+  RuntimeRestingError,
   RuntimeUnavailableError,
   SandboxSpecError,
   SandboxStartError,
@@ -39,5 +40,6 @@ export type {
 } from "./sandbox.ts";
 export { SandboxUsers, type SandboxUsersOptions } from "./sandbox-users.ts";
 export { SESSION_DIRECTORIES, Slots } from "./slots.ts";
+export { StartBreaker } from "./start-breaker.ts";
 export { type WarmKind, type WarmMember, WarmPool, type WarmPoolOptions } from "./warm-pool.ts";
 export { WorkerPresence } from "./worker-presence.ts";
