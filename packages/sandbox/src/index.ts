@@ -1,6 +1,7 @@
 export { type BoundLinesOptions, boundLines } from "./bound-lines.ts";
 export { BwrapRuntime, type BwrapRuntimeOptions } from "./bwrap/bwrap-runtime.ts";
 export type { CgroupAbilities, CgroupTree, SandboxCgroup } from "./bwrap/cgroup.ts";
+export { findHostTools, type HostTools } from "./bwrap/host-tools.ts";
 export { DockerRuntime, type DockerRuntimeOptions } from "./docker/docker-runtime.ts";
 export type { EgressDecision, EgressRecord } from "./egress/decision.ts";
 export { Dialer, type DialerOptions } from "./egress/dialer.ts";

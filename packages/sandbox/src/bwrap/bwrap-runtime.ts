@@ -49,6 +49,8 @@ export interface BwrapRuntimeOptions {
   readonly runDirectory: string;
   /** Root of a sandbox whose specification names none: `"host"` or an unpacked image. @default "host" */
   readonly defaultRootfs?: string;
+  /** Programs of the host to use. @default those that are found where Debian puts them */
+  readonly tools?: HostTools;
   /** Control groups to use. @default those that this process may write; null for none */
   readonly cgroups?: CgroupTree | null;
 }
@@ -211,7 +213,7 @@ export class BwrapRuntime implements SandboxRuntime {
 
   /** Finds the tools and writes the filter, once; tried again after a failure. */
   #prepare(): Promise<Prepared> {
-    this.#preparation ??= prepare(this.#options.runDirectory).catch((error: unknown) => {
+    this.#preparation ??= prepare(this.#options).catch((error: unknown) => {
       this.#preparation = undefined;
       throw error;
     });
@@ -225,8 +227,7 @@ interface Prepared {
   readonly helperPath: string;
 }
 
-async function prepare(runDirectory: string): Promise<Prepared> {
-  const tools = findHostTools();
+async function prepare({ runDirectory, tools = findHostTools() }: BwrapRuntimeOptions): Promise<Prepared> {
   const helperPath = await installHelper(runDirectory, "bwrap");
   const directory = join(runDirectory, "bwrap");
   await mkdir(directory, { recursive: true, mode: 0o711 });
