@@ -19,8 +19,7 @@ const CLOSE_TIMEOUT_MS = 30_000;
 async function main(): Promise<void> {
   const signal = shutdownSignal();
   const environment = readEnvironment(process.env);
-  const secrets = environmentSecrets(process.env);
-  // The logger comes before the configuration's reloads and after its secrets.
+  // The logger comes before the configuration's reloads and after its first secrets.
   let log: Logger | undefined;
   const source = new ConfigurationSource({
     path: environment.LONGSHORE_CONFIG,
@@ -28,11 +27,8 @@ async function main(): Promise<void> {
     onReload: () => log?.info("configuration reloaded"),
     onRefused: (error) => log?.error({ err: error }, "configuration refused; the old one stays"),
   });
-  log = createLogger({
-    name: "dispatcher",
-    level: environment.LOG_LEVEL,
-    secrets: [...secrets, ...source.secrets],
-  });
+  source.secrets.add(environmentSecrets(process.env));
+  log = createLogger({ name: "dispatcher", level: environment.LOG_LEVEL, secrets: source.secrets });
   source.watch();
 
   const dispatcher = await startDispatcher({ environment, configuration: () => source.current, log, signal });

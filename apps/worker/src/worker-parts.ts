@@ -74,11 +74,8 @@ export async function openWorkerParts(
     onReload: () => log.info("configuration reloaded"),
     onRefused: (error) => log.error({ err: error }, "the new configuration is refused; the old one stays"),
   });
-  const log = createLogger({
-    name: "worker",
-    level: environment.LOG_LEVEL,
-    secrets: [...environmentSecrets(variables), ...source.secrets],
-  });
+  source.secrets.add(environmentSecrets(variables));
+  const log = createLogger({ name: "worker", level: environment.LOG_LEVEL, secrets: source.secrets });
   const host = hostname();
   // New for each start: labels tell whose a sandbox is.
   const workerId = `${environment.LONGSHORE_WORKER_ID ?? host}-${randomBytes(4).toString("hex")}`;

@@ -4,6 +4,7 @@ import { type Document, LineCounter, parseDocument } from "yaml";
 import { describeIssues } from "./configuration-problems.ts";
 import { type Configuration, configurationSchema } from "./configuration-schema.ts";
 import { LongshoreError } from "./errors.ts";
+import { KnownSecrets } from "./known-secrets.ts";
 
 /** How often the file is looked at for a change, in ms: mounted ConfigMaps are links that change without an event. */
 const FILE_CHECK_MS = 2_000;
@@ -153,23 +154,29 @@ export interface ConfigurationSourceOptions {
 /** The configuration in force: read at once, and again on SIGHUP and when the file changes. */
 export class ConfigurationSource {
   readonly #options: ConfigurationSourceOptions;
-  readonly secrets: readonly string[];
+  /** Of all files so far, for the process' logger. */
+  readonly secrets = new KnownSecrets();
   #current: Configuration;
 
   constructor(options: ConfigurationSourceOptions) {
     this.#options = options;
-    const loaded = loadConfiguration(options.path, options.environment);
-    this.#current = loaded.configuration;
-    this.secrets = loaded.secrets;
+    this.#current = this.#load();
   }
 
   get current(): Configuration {
     return this.#current;
   }
 
+  /** Its secrets are known before anybody can have read them from it. */
+  #load(): Configuration {
+    const { configuration, secrets } = loadConfiguration(this.#options.path, this.#options.environment);
+    this.secrets.add(secrets);
+    return configuration;
+  }
+
   readonly #reload = (): void => {
     try {
-      this.#current = loadConfiguration(this.#options.path, this.#options.environment).configuration;
+      this.#current = this.#load();
       this.#options.onReload?.(this.#current);
     } catch (error) {
       if (!(error instanceof InvalidConfigurationError)) throw error;

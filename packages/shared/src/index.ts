@@ -78,6 +78,7 @@ export {
   workerChannel,
   workerReportKey,
 } from "./keys.ts";
+export { KnownSecrets } from "./known-secrets.ts";
 export { createLogger, type Logger, type LoggerOptions, redactUrls } from "./logger.ts";
 export { longestActivationMs } from "./longest-activation.ts";
 export {

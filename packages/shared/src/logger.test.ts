@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { KnownSecrets } from "./known-secrets.ts";
 import { createLogger, type LoggerOptions, redactUrls } from "./logger.ts";
 
 function capture(options: Partial<LoggerOptions> = {}) {
@@ -35,7 +36,7 @@ describe("createLogger", () => {
 
   it("takes known secrets out of texts, errors and their causes, also where JSON escapes them", () => {
     const secrets = ['quo"te\\back', "plain-secret"];
-    const { logger, lines } = capture({ secrets });
+    const { logger, lines } = capture({ secrets: new KnownSecrets(secrets) });
     logger.error(
       { err: new Error(`with ${secrets[0]}`, { cause: new Error(`cause ${secrets[1]}`) }) },
       `message ${secrets[0]} ${secrets[1]}`,
@@ -45,9 +46,17 @@ describe("createLogger", () => {
   });
 
   it("takes the longer of two secrets out whole where one contains the other", () => {
-    const { logger, lines } = capture({ secrets: ["secret", "secret-and-more"] });
+    const { logger, lines } = capture({ secrets: new KnownSecrets(["secret", "secret-and-more"]) });
     logger.info("secret-and-more");
     expect(JSON.parse(lines[0] as string).msg).toBe("[redacted]");
+  });
+
+  it("takes secrets out that became known only when it was there", () => {
+    const secrets = new KnownSecrets(["the-first"]);
+    const { logger, lines } = capture({ secrets });
+    secrets.add(["the-second"]);
+    logger.info("the-first and the-second");
+    expect(JSON.parse(lines[0] as string).msg).toBe("[redacted] and [redacted]");
   });
 
   it("takes passwords out of addresses and leaves the line JSON", () => {

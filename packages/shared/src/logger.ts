@@ -1,8 +1,7 @@
 import { type DestinationStream, type Logger, pino } from "pino";
+import { CENSOR, KnownSecrets } from "./known-secrets.ts";
 
 export type { Logger };
-
-const CENSOR = "[redacted]";
 
 /** Names of fields whose value never reaches a log, at the top of a record or one or two levels below. */
 const SECRET_FIELDS = [
@@ -33,16 +32,19 @@ export interface LoggerOptions {
   readonly name: string;
   /** @default "info" */
   readonly level?: string;
-  /** Values (keys, passwords) that must not appear in any line; at least 6 characters each to be looked for. */
-  readonly secrets?: readonly string[];
+  /** @default none */
+  readonly secrets?: KnownSecrets;
   /** Where lines go. @default standard output */
   readonly destination?: DestinationStream;
 }
 
 /** JSON lines; secrets are taken out by field name, out of URLs, and by value where they are known. */
-export function createLogger({ name, level = "info", secrets = [], destination }: LoggerOptions): Logger {
-  const known = secrets.filter((secret) => secret.length >= 6).sort((a, b) => b.length - a.length);
-  const escaped = known.map((secret) => JSON.stringify(secret).slice(1, -1));
+export function createLogger({
+  name,
+  level = "info",
+  secrets = new KnownSecrets(),
+  destination,
+}: LoggerOptions): Logger {
   return pino(
     {
       name,
@@ -53,8 +55,7 @@ export function createLogger({ name, level = "info", secrets = [], destination }
         censor: CENSOR,
       },
       hooks: {
-        streamWrite: (line) =>
-          escaped.reduce((text, secret) => text.replaceAll(secret, CENSOR), redactUrls(line)),
+        streamWrite: (line) => secrets.redact(redactUrls(line)),
       },
     },
     destination ?? pino.destination({ fd: 1, sync: true }),
