@@ -250,11 +250,11 @@ describe("files", () => {
     const reloads: string[] = [];
     const source = new ConfigurationSource({
       path,
-      environment: { HOOK_SECRET: "new-hook-secret" },
+      environment: { HOOK: "0123456789abcdef" },
       onReload: (configuration) => reloads.push(`lease ${configuration.worker.lease}`),
       onRefused: (error) => reloads.push(error.code),
     });
-    const hook = { type: "webhook", url: "https://example.org/in", secret: "${HOOK_SECRET}" };
+    const hook = { type: "webhook", url: "https://example.org/in", secret: reference("HOOK") };
     const replace = (text: string) => {
       writeFileSync(`${path}.new`, text);
       renameSync(`${path}.new`, path);
@@ -262,9 +262,9 @@ describe("files", () => {
     };
     source.watch();
     try {
-      replace(stringify({ ...valid, worker: { lease: "5s" }, channels: { hook } }));
+      replace(stringify({ ...valid, worker: { lease: "5s" }, channels: { http: {}, hook } }));
       // The logger has it from now on.
-      expect(source.secrets.redact("new-hook-secret")).toBe("[redacted]");
+      expect(source.secrets.redact("0123456789abcdef")).toBe("[redacted]");
       replace("tenants: *nothing");
       expect(reloads).toEqual(["lease 5000", "INVALID_CONFIGURATION"]);
       expect(source.current.worker.lease).toBe(5_000);
