@@ -34,7 +34,15 @@ describe("the dashboard", () => {
     let prometheus: PrometheusServer;
 
     beforeAll(async () => {
-      const fleet = parts.use(await Fleet.start({ agent: { retry: { attempts: 1 } } }));
+      const fleet = parts.use(
+        await Fleet.start({
+          agent: { retry: { attempts: 1 } },
+          agents: {
+            ready: { warm: 1 },
+            online: { egress: { allow: ["example.com:80"] } },
+          },
+        }),
+      );
       const { process, api } = await fleet.startDispatcher();
       const worker = await fleet.startWorker();
       const targets = await Promise.all(
@@ -53,6 +61,9 @@ describe("the dashboard", () => {
       expect(await api.ask("c1", "m1", "$ echo one > file")).toMatchObject({ state: "answered" });
       expect(await api.ask("c1", "m2", "$ cat file")).toMatchObject({ state: "answered" });
       expect(await api.ask("c2", "m3", "!error on purpose")).toMatchObject({ state: "dead" });
+      // Refused by the proxy.
+      const out = "$ node -e 'fetch(`http://127.0.0.2/`).catch(() => console.log(`refused`))'";
+      expect(await api.ask("c4", "m5", out, { agent: "online" })).toMatchObject({ state: "answered" });
       // An activation to see, and a message that waits.
       await api.send("c3", "m4", "$ sleep 1000");
     });
