@@ -46,7 +46,7 @@ export const benchmark: Benchmark = async function* () {
     ours: median(cold.ours.map(({ total }) => total)),
     peer,
     peerCommand,
-    target: { of: "ratio", atMost: 2 },
+    target: { of: "ratio", atMost: 1.1 },
   };
   yield* phasesOf("cold, docker", cold.ours);
 
