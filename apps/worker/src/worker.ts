@@ -171,7 +171,9 @@ export class TurnWorker {
       log.warn({ err: error, sessionId }, "the limits could not be asked for");
       return TROUBLE_DELAY_MS;
     });
-    if (waitMs !== undefined) return waitMs;
+    // What was cancelled ends all the same: that takes no turn.
+    const ends = async () => await parts.state.isTurnMarked(sessionId).catch(() => false);
+    if (waitMs !== undefined && !(await ends())) return waitMs;
     let place: number;
     try {
       if (this.#places.taken >= this.#options.places) log.debug({ sessionId }, "waits for a place");

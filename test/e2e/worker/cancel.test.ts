@@ -122,4 +122,20 @@ describe("cancelling a turn", () => {
     expect(await api.ask("c", "1", "again")).toMatchObject({ state: "cancelled", attempts: 1 });
     await worker.stop();
   });
+
+  it("whose retry has no room by the tenant's limit ends at once", async () => {
+    fleet = await Fleet.start({
+      agent: { linger: "0s", retry: { attempts: 5, backoff: "1h", longest: "1h" } },
+      limits: { runningTurns: 1 },
+    });
+    [{ api }, worker] = await Promise.all([fleet.startDispatcher(), fleet.startWorker()]);
+    const failed = await api.send("failed", "1", "!crash");
+    await worker.line(({ msg }) => msg === "turn failed");
+    // It has the only room.
+    const running = await sendLong("running");
+    await cancel(failed.sessionId);
+    expect(await api.ask("failed", "1", "again")).toMatchObject({ state: "cancelled", attempts: 1 });
+    expect(await api.message(running.messageId)).toMatchObject({ state: "running" });
+    await cancel(running.sessionId);
+  });
 });
