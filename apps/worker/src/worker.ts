@@ -21,7 +21,7 @@ const JOBS_BEYOND_PLACES = 1;
 const PLACE_WAIT_MS = 1_000;
 /** So long it is left to others then, in ms: of workers that wait for a job Redis serves the one that has waited longest. */
 const LEFT_TO_OTHERS_MS = 50;
-/** How long to leave a session alone whose activation could not even be run, in ms. */
+/** How long to leave a session alone whose activation could not even be run, or whose turn is to be ended, in ms. */
 const TROUBLE_DELAY_MS = 2_000;
 /** How long to wait before a sandbox that would not die is tried again, in ms: twice as long each time. */
 const RECLAIM_FIRST_MS = 500;
@@ -142,11 +142,16 @@ export class TurnWorker {
           this.#options.log.warn({ err: error, sessionId }, "no new place in the order"),
         );
     await job.moveToDelayed(Date.now() + laterMs, token);
-    // Whoever called it, or cancelled its turn, before that could not hurry a job that was not delayed yet. (Seen: a
-    // cancellation between the record of a failure and the release of the session waited for the retry's time.)
-    const isDue = [admission.wasCalled(), this.#options.parts.state.isTurnMarked(sessionId)];
-    if ((await Promise.all(isDue.map((due) => due.catch(() => false)))).includes(true))
+    // Whoever called it before could not hurry a job that was not delayed yet.
+    if (await admission.wasCalled().catch(() => false))
       await this.#options.wakes.hurry((job as Job<TurnWake>).data).catch(() => undefined);
+    // Nor who cancelled its turn. (Seen: between the record of a failure and the release of the session; it waited for the
+    // retry's time.) Not at once: it may wait since another one holds the session, who is about to end it.
+    else if (
+      laterMs > TROUBLE_DELAY_MS &&
+      (await this.#options.parts.state.isTurnMarked(sessionId).catch(() => false))
+    )
+      await job.changeDelay(TROUBLE_DELAY_MS).catch(() => undefined);
     throw new DelayedError();
   }
 
