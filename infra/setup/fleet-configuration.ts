@@ -9,6 +9,8 @@ export type LocalSandbox =
       readonly rootfs: string;
       /** Another agent than the reference agent, of the same root file system. */
       readonly command?: readonly string[];
+      /** Of that agent. @default "acp" */
+      readonly contract?: "acp" | "exec";
     };
 
 /** Where the agent is in its image and root file system. */
@@ -38,7 +40,12 @@ export function fleetConfiguration(options: FleetConfigurationOptions): string {
   const sandboxed =
     sandbox.runtime === "docker"
       ? { runtime: "docker", image: sandbox.image }
-      : { runtime: "bwrap", rootfs: sandbox.rootfs, command: sandbox.command ?? agentCommand };
+      : {
+          runtime: "bwrap",
+          rootfs: sandbox.rootfs,
+          command: sandbox.command ?? agentCommand,
+          contract: sandbox.contract ?? "acp",
+        };
   return stringify({
     tenants: {
       default: {

@@ -46,7 +46,8 @@ async function suites(context: CommandContext): Promise<Outcome> {
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`];
   const { status, leftProcesses } = await runSuites(["vitest", "run", ...reporters, ...context.args], {
     cwd: repositoryRoot,
-    environment: services.environment,
+    // Tests start hundreds of processes of the same sources; each is up a third sooner.
+    environment: { NODE_COMPILE_CACHE: join(cacheDirectory, "node-compile"), ...services.environment },
     reportFile,
     signal: context.signal,
   });

@@ -30,6 +30,7 @@ function proxyWithSecret(): EgressProxy {
           header: "x-api-key",
           secret: SECRET,
           variable: "API_URL",
+          private: false,
         },
       ],
       limits: { requests: 100, connections: 8, bytes: 1024 ** 2 },

@@ -321,6 +321,13 @@ describe("a server with a certificate of one's own", () => {
     });
     await test.store.probe();
     await takeTurn(test);
+    // A large range takes a connection of another kind.
+    const content = randomBytes(200_000);
+    await test.backend.putIfAbsent("large", content);
+    const range = { start: 50_000, end: 150_000 };
+    const into = Buffer.alloc(100_000);
+    await test.backend.get("large", { range, into });
+    expect(into.equals(content.subarray(range.start, range.end))).toBe(true);
     const requests = proxy.requests;
     for (const authority of [undefined, read("other.pem")]) {
       await using wary = await TestStore.open("s3", {
@@ -328,10 +335,9 @@ describe("a server with a certificate of one's own", () => {
         ...(authority === undefined ? {} : { certificateAuthority: authority }),
         ...QUICK,
       });
-      await expect(wary.store.readNewest(REF)).rejects.toMatchObject({
-        code: "STORE_UNAVAILABLE",
-        message: expect.stringMatching(/certificate/),
-      });
+      const refused = { code: "STORE_UNAVAILABLE", message: expect.stringMatching(/certificate/) };
+      await expect(wary.store.readNewest(REF)).rejects.toMatchObject(refused);
+      await expect(wary.backend.get("large", { range, into })).rejects.toMatchObject(refused);
     }
     expect(proxy.requests).toBe(requests);
   });

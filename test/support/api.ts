@@ -63,6 +63,22 @@ export class Api {
     );
   }
 
+  /** Sends a message, and gives what happens until it has ended, as server-sent events. */
+  async stream(conversation: string, id: string, text: string): Promise<ReadableStream<Uint8Array>> {
+    const response = await fetch(`${this.url}/v1/messages`, {
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${this.#key}`,
+        "content-type": "application/json",
+        accept: "text/event-stream",
+      },
+      body: JSON.stringify(message(conversation, id, text, {})),
+    });
+    if (!response.ok || response.body === null)
+      throw new Error(`${response.status} ${await response.text()}`);
+    return response.body;
+  }
+
   message(messageId: string): Promise<ApiMessage> {
     return this.json<ApiMessage>("GET", `/v1/messages/${messageId}`);
   }

@@ -48,7 +48,7 @@ export class AppProcess {
   }
 
   /**
-   * Starts `node ARGUMENTS...` with just this environment, and PATH.
+   * Starts `node ARGUMENTS...` with just this environment, PATH, and where the tests keep compiled code.
    *
    * @param options.ownGroup in a process group of its own, that no signal to ours reaches. @default false
    */
@@ -59,7 +59,7 @@ export class AppProcess {
     { ownGroup = false } = {},
   ): AppProcess {
     const child = spawn(process.execPath, args, {
-      env: { PATH: process.env.PATH, ...env },
+      env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...env },
       stdio: ["ignore", "pipe", "pipe"],
       detached: ownGroup,
     });

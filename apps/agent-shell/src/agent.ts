@@ -1,4 +1,10 @@
-import type { JsonRpcId, PromptRequest, PromptResponse, SessionUpdate } from "@agentclientprotocol/sdk";
+import type {
+  JsonRpcId,
+  McpServer,
+  PromptRequest,
+  PromptResponse,
+  SessionUpdate,
+} from "@agentclientprotocol/sdk";
 import { type AgentApp, type AgentContext, agent, RequestError } from "@agentclientprotocol/sdk";
 import { type BehaviourSurface, runBehaviour } from "./behaviour.ts";
 import { BoundedText } from "./bounded-text.ts";
@@ -20,6 +26,7 @@ const REPLY_LIMIT = 64 * 1024;
 interface Session {
   readonly history: History;
   readonly cwd: string;
+  readonly tools: readonly McpServer[];
   /** Of the running turn; absent between turns. */
   turn?: AbortController;
 }
@@ -35,12 +42,12 @@ interface Session {
 export function shellAgent(options: ShellAgentOptions): AgentApp {
   const sessions = new Map<string, Session>();
 
-  const reopen = async (id: string, cwd: string): Promise<Session> => {
+  const reopen = async (id: string, cwd: string, tools: readonly McpServer[] = []): Promise<Session> => {
     const history = await History.open(options.home, id);
     if (history === undefined) {
       throw RequestError.resourceNotFound(id);
     }
-    const session = { history, cwd };
+    const session = { history, cwd, tools };
     sessions.set(id, session);
     return session;
   };
@@ -54,15 +61,15 @@ export function shellAgent(options: ShellAgentOptions): AgentApp {
     }))
     .onRequest("session/new", async ({ params }) => {
       const history = await History.create(options.home);
-      sessions.set(history.id, { history, cwd: params.cwd });
+      sessions.set(history.id, { history, cwd: params.cwd, tools: params.mcpServers });
       return { sessionId: history.id };
     })
     .onRequest("session/resume", async ({ params }) => {
-      await reopen(params.sessionId, params.cwd);
+      await reopen(params.sessionId, params.cwd, params.mcpServers);
       return {};
     })
     .onRequest("session/load", async ({ params, client }) => {
-      const { history } = await reopen(params.sessionId, params.cwd);
+      const { history } = await reopen(params.sessionId, params.cwd, params.mcpServers);
       await replay(history, client);
       return {};
     })
@@ -108,7 +115,8 @@ async function takeTurn(
     if (command !== undefined) {
       reply = await answerCommand(command, session.cwd, signal, send);
     } else {
-      const surface = { stdout: options.stdout, exit: options.exit, client, sessionId, requestId };
+      const { tools } = session;
+      const surface = { stdout: options.stdout, exit: options.exit, client, sessionId, requestId, tools };
       reply =
         (await runBehaviour(message.text, surface)) ??
         (await describeObservation(message, attachments, session.cwd, session.history.messageCount + index));

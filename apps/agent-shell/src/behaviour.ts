@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import type { Writable } from "node:stream";
-import { type AgentContext, type JsonRpcId, RequestError } from "@agentclientprotocol/sdk";
+import { type AgentContext, type JsonRpcId, type McpServer, RequestError } from "@agentclientprotocol/sdk";
+import { callTool } from "./tools.ts";
 
 /** What a behaviour may touch. */
 export interface BehaviourSurface {
@@ -12,6 +13,8 @@ export interface BehaviourSurface {
   /** The ACP session and the request that is being answered. */
   readonly sessionId: string;
   readonly requestId: JsonRpcId;
+  /** The MCP servers that the client offered. */
+  readonly tools: readonly McpServer[];
 }
 
 const MEBIBYTE = 1024 * 1024;
@@ -54,6 +57,9 @@ const BEHAVIOURS: Readonly<
     });
     return outcome.outcome === "selected" ? `permission: ${outcome.optionId}` : "permission: cancelled";
   },
+
+  /** Calls a tool of an MCP server: `NAME {"argument": ...}`; without a name, says which there are. */
+  tool: async (argument, { tools }) => await callTool(tools, argument),
 
   /** Writes lines that are no JSON, no JSON-RPC and no UTF-8, then answers. */
   garbage: async (_argument, { stdout }) => {

@@ -165,6 +165,7 @@ export const scheduleViewSchema = z.looseObject({
   cron: z.string().optional(),
   timeZone: z.string().optional(),
   everySeconds: z.number().optional(),
+  at: z.string().optional(),
   nextAt: z.string().optional(),
   message: z.looseObject({
     agent: z.string(),

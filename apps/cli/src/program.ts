@@ -173,6 +173,7 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .option("--cron <fields>", "five fields, such as '0 9 * * 1-5'")
     .option("--time-zone <name>", "of the cron, such as Europe/Berlin (default: the agent's)")
     .option("--every <duration>", "instead of --cron: how often, such as 15m")
+    .option("--at <time>", "instead of --cron: once, such as 2026-01-31T09:00:00+01:00")
     .option("--conversation <id>", "conversation", "cli")
     .action((id: string, text: string, _options, command: Command) =>
       addSchedule(context, id, text, command.optsWithGlobals()),

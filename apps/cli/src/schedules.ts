@@ -11,6 +11,7 @@ export interface AddScheduleOptions extends GlobalOptions, MessageOptions {
   readonly cron?: string;
   readonly timeZone?: string;
   readonly every?: string;
+  readonly at?: string;
 }
 
 /** `longshore schedules ls`: the tenant's schedules, and when each is due next. */
@@ -19,9 +20,9 @@ export async function listSchedules(context: CommandContext, options: GlobalOpti
   const { schedules } = await openClient(context, options).get("/schedules", scheduleListSchema, { signal });
   context.output.result(schedules, () =>
     columns(
-      schedules.map(({ id, cron, timeZone, everySeconds, nextAt, message }) => [
+      schedules.map(({ id, cron, timeZone, everySeconds, at, nextAt, message }) => [
         id,
-        cron === undefined ? `every ${everySeconds ?? "?"} s` : `${cron} (${timeZone ?? "UTC"})`,
+        timingOf({ cron, timeZone, everySeconds, at }),
         nextAt === undefined ? "due" : `next ${nextAt}`,
         message.agent,
         printableLine(`${message.channel}/${message.conversation}`),
@@ -31,6 +32,17 @@ export async function listSchedules(context: CommandContext, options: GlobalOpti
   );
 }
 
+function timingOf(schedule: {
+  readonly cron: string | undefined;
+  readonly timeZone: string | undefined;
+  readonly everySeconds: number | undefined;
+  readonly at: string | undefined;
+}): string {
+  const { cron, timeZone, everySeconds, at } = schedule;
+  if (at !== undefined) return "once";
+  return cron === undefined ? `every ${everySeconds ?? "?"} s` : `${cron} (${timeZone ?? "UTC"})`;
+}
+
 /** `longshore schedules add`: makes a schedule, or replaces that of the same id. */
 export async function addSchedule(
   context: CommandContext,
@@ -38,9 +50,9 @@ export async function addSchedule(
   text: string,
   options: AddScheduleOptions,
 ): Promise<void> {
-  const { agent, channel, conversation, thread, sender, cron, timeZone, every } = options;
+  const { agent, channel, conversation, thread, sender, cron, timeZone, every, at } = options;
   const body = {
-    ...{ id, cron, timeZone, every },
+    ...{ id, cron, timeZone, every, at },
     message: { agent, channel, conversation, thread, sender: { id: sender }, text },
   };
   const { signal } = context;

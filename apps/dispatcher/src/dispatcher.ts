@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { openBackend, SessionStore } from "@longshore/session-store";
 import {
+  ArtifactLinks,
   type Clock,
   type Configuration,
   type ConnectRedisOptions,
@@ -18,6 +19,7 @@ import {
   QUEUE_PREFIX,
   queueNames,
   ScheduleBook,
+  Schedules,
   SessionState,
   serveHealth,
   systemClock,
@@ -33,7 +35,6 @@ import { DeadLetterOffice } from "./dead-letter-office.ts";
 import { Channels } from "./delivery/channels.ts";
 import { Delivery } from "./delivery/delivery.ts";
 import { EventHub } from "./event-hub.ts";
-import { ArtifactLinks } from "./http/artifact-links.ts";
 import { buildApi } from "./http/server.ts";
 import { ServerCloser } from "./http/server-closer.ts";
 import { StreamSlots } from "./http/stream-slots.ts";
@@ -44,7 +45,7 @@ import { QueueBoard } from "./queue-board.ts";
 import { countQueues } from "./queue-metrics.ts";
 import { checkReadiness } from "./readiness.ts";
 import { checkRedis } from "./redis-suitability.ts";
-import { Schedules } from "./schedules.ts";
+import { ScheduleKeeper } from "./schedule-keeper.ts";
 import { SessionAccess } from "./session-access.ts";
 import { Sweeper } from "./sweeper.ts";
 import { WaitingMessages } from "./waiting-messages.ts";
@@ -195,11 +196,10 @@ export async function startDispatcher({
     log,
   });
   stack.defer(() => delivery.close());
-  const schedules = new Schedules({
-    book: new ScheduleBook(redis),
-    ...{ inbound, configuration, clock, log },
-  });
-  stack.defer(() => schedules.close());
+  const book = new ScheduleBook(redis);
+  const schedules = new Schedules({ book, inbound, configuration, clock });
+  const scheduleKeeper = new ScheduleKeeper({ schedules, book, configuration, log });
+  stack.defer(() => scheduleKeeper.close());
   const consumer = new InboundConsumer({
     acceptor,
     schedules,
@@ -262,7 +262,7 @@ export async function startDispatcher({
   await consumer.start();
   delivery.start();
   sweeper.start();
-  schedules.start();
+  scheduleKeeper.start();
   collector.start();
 
   // First of all when it closes: readiness says so, and requests that are held open end.

@@ -11,7 +11,9 @@ import {
   QUEUE_PREFIX,
   queueNames,
   type RedisClient,
+  type Schedules,
   SessionBusyError,
+  scheduledJobSchema,
   ThrottledJobs,
 } from "@longshore/shared";
 import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
@@ -20,7 +22,6 @@ import { type AcceptedAnswer, type Acceptor, isRefusal, type WaitingAnswer } fro
 import { backoff } from "./backoff.ts";
 import { isTransient } from "./errors.ts";
 import { InboundThrottle } from "./inbound-throttle.ts";
-import { type Schedules, scheduledJobSchema } from "./schedules.ts";
 import { sleep } from "./sleep.ts";
 import { OVERDUE_MS, TooManyWaitingError, waitingJobSchema } from "./waiting-messages.ts";
 
@@ -176,10 +177,16 @@ export class InboundConsumer {
   }
 
   async #acceptScheduled(job: Job, acceptor: Acceptor): ReturnType<Wanted["accept"]> {
-    const due = await this.#options.schedules.due(job);
-    if (due === undefined) return undefined;
-    const { tenant } = scheduledJobSchema.parse(job.data).schedule;
-    return await acceptor.accept(tenant, { ...due.schedule.message, id: due.id, attachments: [] });
+    const { schedules, log } = this.#options;
+    const { tenant, id } = scheduledJobSchema.parse(job.data).schedule;
+    const due = await schedules.due(job);
+    if (due === undefined) {
+      log.info({ tenant, schedule: id }, "a schedule that was removed is over");
+      return undefined;
+    }
+    const answer = await acceptor.accept(tenant, { ...due.schedule.message, id: due.id, attachments: [] });
+    await schedules.sent(job);
+    return answer;
   }
 }
 

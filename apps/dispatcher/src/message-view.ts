@@ -1,4 +1,4 @@
-import { GenerationNotFoundError, type SessionStore } from "@longshore/session-store";
+import { type Commit, GenerationNotFoundError, type SessionStore } from "@longshore/session-store";
 import {
   type Artifact,
   commitNoteSchema,
@@ -115,23 +115,40 @@ export class MessageViews {
     signal: AbortSignal,
   ): Promise<ReplyView[]> {
     if (!isEnded(state) || generation === undefined) return [];
-    const commit = await this.#options.store
+    const last = await this.#readCommit(tenant, sessionId, generation, signal);
+    if (last === undefined) return [];
+    const sentIn = new Set(commitNoteSchema.parse(last.note).sent?.map((sent) => sent.generation));
+    const earlier = await Promise.all(
+      [...sentIn].map((sent) => this.#readCommit(tenant, sessionId, sent, signal)),
+    );
+    return [...earlier, last].flatMap((commit) =>
+      commit === undefined
+        ? []
+        : commitNoteSchema
+            .parse(commit.note)
+            .replies.filter(({ inReplyTo }) => inReplyTo.includes(messageId))
+            .map(({ index, ...reply }) => ({
+              ...reply,
+              id: deriveReplyId(sessionId, commit.id, index),
+              artifacts: reply.artifacts.map((artifact) => viewArtifact(messageId, artifact)),
+              createdAt: commit.time,
+            })),
+    );
+  }
+
+  /** Undefined beyond its retention, or where the session was deleted. */
+  async #readCommit(
+    tenant: string,
+    sessionId: string,
+    generation: number,
+    signal: AbortSignal,
+  ): Promise<Commit | undefined> {
+    return await this.#options.store
       .readCommit({ tenant, sessionId }, generation, signal)
       .catch((error: unknown) => {
-        // Beyond its retention, or the session was deleted.
         if (error instanceof GenerationNotFoundError) return undefined;
         throw error;
       });
-    if (commit === undefined) return [];
-    const note = commitNoteSchema.parse(commit.note);
-    return note.replies
-      .filter(({ inReplyTo }) => inReplyTo.includes(messageId))
-      .map(({ index, ...reply }) => ({
-        ...reply,
-        id: deriveReplyId(sessionId, commit.id, index),
-        artifacts: reply.artifacts.map((artifact) => viewArtifact(messageId, artifact)),
-        createdAt: commit.time,
-      }));
   }
 }
 

@@ -5,11 +5,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Transform } from "node:stream";
 import { fileURLToPath } from "node:url";
-import type { SessionUpdate } from "@agentclientprotocol/sdk";
 import type { Sandbox, SandboxExit } from "@longshore/sandbox";
-import { type AgentDefinition, FencedError, parseConfiguration, systemClock } from "@longshore/shared";
+import {
+  type AcceptedMessage,
+  type AgentDefinition,
+  FencedError,
+  parseConfiguration,
+  systemClock,
+} from "@longshore/shared";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { AcpAgent } from "./acp-agent.ts";
+import type { AgentUpdate } from "./agent.ts";
 
 const SHELL = fileURLToPath(new URL("../../agent-shell/src/main.ts", import.meta.url));
 
@@ -79,19 +85,37 @@ async function openShell(limits: Partial<AgentDefinition["limits"]> = {}): Promi
   return agent;
 }
 
+function saying(text: string): AcceptedMessage {
+  const where = { agent: "shell", tenant: "acme", sessionId: "s1", channel: "http", conversation: "c" };
+  const when = { seq: 1, acceptedAt: new Date(0).toISOString() };
+  return {
+    ...where,
+    ...when,
+    id: "m1",
+    text,
+    kind: "chat",
+    wake: true,
+    attachments: [],
+    sender: { id: "u1" },
+  };
+}
+
 function prompt(agent: AcpAgent, text: string, signal = never) {
-  const updates: SessionUpdate[] = [];
+  const updates: AgentUpdate[] = [];
   let onFirst: () => void;
   const first = new Promise<void>((resolve) => {
     onFirst = resolve;
   });
-  const stopReason = agent.prompt([{ type: "text", text: `[now somebody in http/c]\n${text}` }], {
-    onUpdate: (update) => {
-      updates.push(update);
-      onFirst();
+  const stopReason = agent.prompt(
+    { messages: [saying(text)], sent: [] },
+    {
+      onUpdate: (update) => {
+        updates.push(update);
+        onFirst();
+      },
+      signal,
     },
-    signal,
-  });
+  );
   return { stopReason, updates, first };
 }
 

@@ -1,9 +1,9 @@
 import { Readable, Writable } from "node:stream";
 import {
   type ClientConnection,
-  type ContentBlock,
   client,
   type InitializeResponse,
+  type McpServer,
   ndJsonStream,
   PROTOCOL_VERSION,
   type RequestPermissionRequest,
@@ -11,21 +11,23 @@ import {
   type SessionUpdate,
   type StopReason,
 } from "@agentclientprotocol/sdk";
-import type { Sandbox } from "@longshore/sandbox";
-import { type AgentDefinition, type Clock, FencedError } from "@longshore/shared";
-import { boundAnswers } from "./bound-answers.ts";
+import { type Sandbox, TOOLS_COMMAND } from "@longshore/sandbox";
+import type { AgentDefinition, Clock } from "@longshore/shared";
 import {
-  AgentExitedError,
-  AgentOutOfMemoryError,
-  AgentRefusedError,
-  RolledBackError,
-  TurnTimeoutError,
-} from "./errors.ts";
+  type Agent,
+  type AgentUpdate,
+  CANCEL_GRACE_MS,
+  endsAtOnce,
+  type PromptOptions,
+  type TurnPrompt,
+} from "./agent.ts";
+import { boundAnswers } from "./bound-answers.ts";
+import { AgentExitedError, AgentOutOfMemoryError, AgentRefusedError, TurnTimeoutError } from "./errors.ts";
+import { buildPrompt } from "./prompt.ts";
+import { TurnLimits } from "./turn-limits.ts";
 
 /** How long an agent may take until it is ready for its first prompt, in ms. */
 const START_LIMIT_MS = 60_000;
-/** How long an agent that was asked to cancel may take before it is given up on, in ms. */
-const CANCEL_GRACE_MS = 15_000;
 /** After its output ended, how long to wait for the news how the agent's process ended, in ms. */
 const EXIT_NEWS_MS = 5_000;
 
@@ -37,18 +39,11 @@ const CUT_OFF: ReadonlySet<string> = new Set(["MessageTooLargeError", "UnreadAns
 
 const WORKING_DIRECTORY = "/session/workspace";
 
-export interface PromptOptions {
-  /** Each update of the turn, as it comes. */
-  readonly onUpdate: (update: SessionUpdate) => void;
-  /**
-   * Ends the turn: the agent is asked to cancel, and given up on where it does not answer in time; at once where the
-   * reason is one of `AT_ONCE`.
-   */
-  readonly signal: AbortSignal;
-}
-
-/** Reasons to end a turn whose doings are dropped, so that the agent need not come to an end by itself. */
-const AT_ONCE = [FencedError, RolledBackError] as const;
+const [TOOLS_PROGRAM = "", ...TOOLS_ARGUMENTS] = TOOLS_COMMAND;
+/** The fleet's tools, which the agent reaches without a network. */
+const MCP_SERVERS: McpServer[] = [
+  { name: "longshore", command: TOOLS_PROGRAM, args: TOOLS_ARGUMENTS, env: [] },
+];
 
 /**
  * An ACP agent in a sandbox, with the worker as its client.
@@ -58,7 +53,7 @@ const AT_ONCE = [FencedError, RolledBackError] as const;
  * that the agent does is trusted: its lines are bounded, updates of another session or outside a turn are
  * left out, and every wait has a limit.
  */
-export class AcpAgent {
+export class AcpAgent implements Agent {
   readonly #sandbox: Sandbox;
   readonly #definition: AgentDefinition;
   readonly #clock: Clock;
@@ -119,7 +114,7 @@ export class AcpAgent {
    * Gives the id to continue it by.
    */
   async open(earlier: string | undefined, signal: AbortSignal): Promise<string> {
-    const where = { cwd: WORKING_DIRECTORY, mcpServers: [] };
+    const where = { cwd: WORKING_DIRECTORY, mcpServers: MCP_SERVERS };
     if (earlier !== undefined) {
       const method = this.#capabilities?.sessionCapabilities?.resume
         ? "session/resume"
@@ -142,7 +137,7 @@ export class AcpAgent {
       }
     }
     const { sessionId } = await this.#startRequest("session/new", signal, () =>
-      this.#connection.agent.request("session/new", { cwd: WORKING_DIRECTORY, mcpServers: [] }),
+      this.#connection.agent.request("session/new", { ...where }),
     );
     // It goes into every commit from here on.
     if (typeof sessionId !== "string" || sessionId === "" || sessionId.length > SESSION_ID_MAX) {
@@ -158,33 +153,21 @@ export class AcpAgent {
    * turn's limit or its idle limit, and with how the agent ended or failed. An agent that was asked to cancel and
    * gave no answer is of no use any more: it counts as ended.
    */
-  async prompt(blocks: readonly ContentBlock[], options: PromptOptions): Promise<StopReason> {
+  async prompt(asked: TurnPrompt, options: PromptOptions): Promise<StopReason> {
     options.signal.throwIfAborted();
-    const { turn: turnMs, idle: idleMs } = this.#definition.limits;
-    const limit = new AbortController();
-    const timeOut = (kind: "turn" | "idle", ms: number) =>
-      limit.abort(new TurnTimeoutError(kind, ms, this.#sandbox.stderrTail()));
-    const turnTimer = setTimeout(() => timeOut("turn", turnMs), turnMs);
-    let lastSign = this.#clock.monotonic();
-    let idleTimer: NodeJS.Timeout;
-    const watchIdle = (inMs: number) => {
-      idleTimer = setTimeout(() => {
-        const leftMs = lastSign + idleMs - this.#clock.monotonic();
-        if (leftMs > 0) watchIdle(leftMs);
-        else timeOut("idle", idleMs);
-      }, inMs);
-    };
-    watchIdle(idleMs);
+    const prompt = buildPrompt(asked);
+    const limits = new TurnLimits(this.#definition.limits, this.#clock, () => this.#sandbox.stderrTail());
     this.#onUpdate = (update) => {
-      lastSign = this.#clock.monotonic();
-      options.onUpdate(update);
+      limits.sign();
+      const told = updateOf(update);
+      if (told !== undefined) options.onUpdate(told);
     };
     const sessionId = this.#sessionId as string;
-    const stop = AbortSignal.any([limit.signal, options.signal]);
+    const stop = AbortSignal.any([limits.signal, options.signal]);
     let hasAnswered = false;
     try {
       const { stopReason } = await this.#request("session/prompt", stop, CANCEL_GRACE_MS, () => {
-        const answer = this.#connection.agent.request("session/prompt", { sessionId, prompt: [...blocks] });
+        const answer = this.#connection.agent.request("session/prompt", { sessionId, prompt });
         const cancel = () =>
           void this.#connection.agent.notify("session/cancel", { sessionId }).catch(() => undefined);
         stop.addEventListener("abort", cancel, { once: true });
@@ -197,9 +180,7 @@ export class AcpAgent {
     } finally {
       if (stop.aborted && !hasAnswered) this.close();
       this.#onUpdate = undefined;
-      clearTimeout(turnTimer);
-      // biome-ignore lint/style/noNonNullAssertion: `watchIdle` has set it
-      clearTimeout(idleTimer!);
+      limits.stop();
     }
   }
 
@@ -234,7 +215,7 @@ export class AcpAgent {
     const aborted = new Promise<never>((_, reject) => {
       onAbort = () => {
         // A sandbox whose lease is lost is paused: it can't answer any more.
-        const waitMs = AT_ONCE.some((reason) => signal.reason instanceof reason) ? 0 : graceMs;
+        const waitMs = endsAtOnce(signal.reason) ? 0 : graceMs;
         graceTimer = setTimeout(() => reject(signal.reason), waitMs);
       };
       signal.addEventListener("abort", onAbort, { once: true });
@@ -274,6 +255,17 @@ export class AcpAgent {
       clearTimeout(timer);
     }
   }
+}
+
+/** What the fleet makes of an update; undefined for what it has no use for. */
+function updateOf(update: SessionUpdate): AgentUpdate | undefined {
+  if (update.sessionUpdate === "agent_message_chunk" && update.content.type === "text")
+    return { type: "text", text: update.content.text };
+  if (update.sessionUpdate === "tool_call" || update.sessionUpdate === "tool_call_update") {
+    const { toolCallId: id, title, status } = update;
+    return { type: "tool", id, title: title ?? undefined, status: status ?? undefined };
+  }
+  return undefined;
 }
 
 function answerPermission(

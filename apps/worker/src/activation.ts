@@ -1,7 +1,5 @@
 import { randomBytes } from "node:crypto";
 import {
-  type EgressProxy,
-  type Sandbox,
   type SandboxRuntime,
   type SandboxUser,
   type SandboxUsers,
@@ -23,11 +21,13 @@ import {
   type WakeQueue,
 } from "@longshore/shared";
 import { AcpAgent } from "./acp-agent.ts";
+import type { Agent } from "./agent.ts";
 import { readNote } from "./commit-notes.ts";
 import { CommitPoint } from "./commit-point.ts";
 import { definitionHash } from "./definition-hash.ts";
-import { openEgress } from "./egress.ts";
+import { type Egress, openEgress } from "./egress.ts";
 import { AgentGoneError, HandedBackError, OvertakenError, WorkerKilledError } from "./errors.ts";
+import { ExecAgent } from "./exec-agent.ts";
 import { FailedMessages } from "./failed-messages.ts";
 import { Gathering } from "./gathering.ts";
 import { Hints } from "./hints.ts";
@@ -35,10 +35,13 @@ import { LeaseKeeper } from "./lease-keeper.ts";
 import { Operations } from "./operations.ts";
 import { PhaseTimes } from "./phase-times.ts";
 import { PublishedFiles } from "./published-files.ts";
-import { RunningSession } from "./running-session.ts";
+import { type HeldSandbox, RunningSession } from "./running-session.ts";
 import { startSandbox } from "./start-sandbox.ts";
+import { ActivationTools, type ToolParts } from "./tools/activation-tools.ts";
+import { ToolServer } from "./tools/tool-server.ts";
 import { Turn } from "./turn.ts";
 import { gatherMessages } from "./turn-messages.ts";
+import { TurnSandbox } from "./turn-sandbox.ts";
 import type { WarmSandbox } from "./warm-sandbox.ts";
 
 /** How often a lingering activation reads the mailbox without being told, in ms: hints may be lost. */
@@ -60,6 +63,8 @@ export interface ActivationParts {
   /** A sandbox of this agent and definition that was started ahead, the caller's from now on. */
   readonly takeWarm: (agent: string, definition: AgentDefinition) => WarmSandbox | undefined;
   readonly replyWakes: WakeQueue<ReplyWake>;
+  /** What the fleet's tools need besides. */
+  readonly tools: Omit<ToolParts, "store">;
   /** The definition in force; undefined where the agent is not configured (any more). */
   readonly agentOf: (name: string, tenant: string) => AgentDefinition | undefined;
   readonly metrics: Metrics;
@@ -165,9 +170,10 @@ export class Activation {
   /** Aborts what runs when the worker has to be gone. */
   readonly #stop = new AbortController();
   #keeper: LeaseKeeper | undefined;
-  #sandbox: Sandbox | undefined;
+  #sandbox: HeldSandbox | undefined;
   #user: SandboxUser | undefined;
-  #egress: EgressProxy | undefined;
+  #egress: Egress | undefined;
+  #tools: ToolServer | undefined;
   #state: ActivationState = "leasing";
   #lingeringSince: number | undefined;
   #lingerOver = false;
@@ -268,7 +274,8 @@ export class Activation {
     this.#keeper = keeper;
     // Before anything else notices: a sandbox whose session is another's now must not act any more.
     const stopActing = () => {
-      this.#egress?.close();
+      this.#egress?.proxy.close();
+      this.#tools?.close();
       void this.#sandbox?.pause().catch(() => undefined);
     };
     keeper.signal.addEventListener("abort", stopActing, { once: true });
@@ -470,16 +477,16 @@ export class Activation {
   /** Makes the slot, restores the directory while the sandbox starts, serves turns, and cleans up. */
   async #withSandbox(base: Commit | undefined, session: ServedSession): Promise<ActivationEnd | undefined> {
     const { slots, store, users, clock, metrics } = this.#parts;
-    const { ref, keeper, definition, agentName } = session;
+    const { ref, definition, agentName } = session;
     const startedAt = clock.monotonic();
     this.#enter("hydrating");
     const abort = new AbortController();
     const signal = AbortSignal.any([session.signal, abort.signal]);
-    let agent: AcpAgent | undefined;
+    let agent: Agent | undefined;
     let copy: WorkingCopy | undefined;
     try {
       const warm = this.#takeWarm(agentName, definition);
-      metrics.sandboxes.inc({ agent: agentName, start: warm === undefined ? "cold" : "warm" });
+      if (warm !== undefined) metrics.sandboxes.inc({ agent: agentName, start: "warm" });
       const user = warm?.user ?? (await users.acquire());
       this.#user = user;
       const slotDirectory = warm?.slotDirectory ?? (await slots.create(this.#slot, user));
@@ -490,7 +497,7 @@ export class Activation {
       const hydrated =
         base === undefined ? Promise.resolve() : copy.restore(base, { keep: SESSION_DIRECTORIES, signal });
       const restored = hydrated.then(() => this.#phases.measure("hydrate", startedAt));
-      const starting = warm ?? this.#startAgent(definition, ref, keeper, slotDirectory, user, signal);
+      const starting = warm ?? this.#startAgent(session, slotDirectory, user, signal);
       const started = Promise.resolve(starting).then((made) => {
         this.#phases.measure("sandbox", startedAt);
         agent = made.agent;
@@ -499,10 +506,10 @@ export class Activation {
       // One that fails ends the other, and both are over before anything is cleaned up.
       const [, made] = await bothOrNeither(restored, started, abort);
       const place = { copy, definition, slots, nonce: this.#slot, slotDirectory, user };
-      const agentSessionId = await this.#open(made.agent, copy, session, inUse);
-      if (agentSessionId === undefined) return undefined;
+      const opened = await this.#open(made.agent, copy, session, inUse);
+      if (opened === undefined) return undefined;
       const running = new RunningSession({ ...made, ...place });
-      return await this.#serveMessages(session, running, agentSessionId);
+      return await this.#serveMessages(session, running, opened.agentSessionId);
     } finally {
       this.#enter("ending");
       agent?.close();
@@ -511,19 +518,30 @@ export class Activation {
     }
   }
 
+  /** The agent and its sandbox, up while the directory is being restored; where each turn has a sandbox of its own, none yet. */
   async #startAgent(
-    definition: AgentDefinition,
-    ref: SessionRef,
-    keeper: LeaseKeeper,
+    { definition, agentName, ref, keeper }: ServedSession,
     slotDirectory: string,
     user: SandboxUser,
     signal: AbortSignal,
-  ): Promise<{ readonly agent: AcpAgent; readonly sandbox: Sandbox }> {
-    const { host, worker, clock, runtimeOf } = this.#parts;
+  ): Promise<{ readonly agent: Agent; readonly sandbox: HeldSandbox }> {
+    const { host, worker, clock, runtimeOf, metrics } = this.#parts;
     const labels = { host, worker, ...ref, epoch: keeper.lease.epoch, nonce: this.#slot };
-    this.#egress = openEgress(definition, { metrics: this.#parts.metrics, log: this.#log });
-    const place = { labels, slotDirectory, user, egress: this.#egress };
-    const sandbox = await startSandbox(runtimeOf(definition), definition, place, signal);
+    this.#egress = openEgress(definition, { metrics, log: this.#log });
+    // A command has no use for tools: it is not an agent that would take them.
+    const tools = definition.contract === "acp" ? new ToolServer(this.#log) : undefined;
+    this.#tools = tools;
+    const place = { labels, slotDirectory, user, egress: this.#egress?.proxy, tools };
+    const start = async (startSignal: AbortSignal) => {
+      metrics.sandboxes.inc({ agent: agentName, start: "cold" });
+      return await startSandbox(runtimeOf(definition), definition, place, startSignal);
+    };
+    if (definition.contract === "exec") {
+      const sandbox = new TurnSandbox(start);
+      this.#sandbox = sandbox;
+      return { agent: new ExecAgent({ sandbox, definition, sessionId: ref.sessionId, clock }), sandbox };
+    }
+    const sandbox = await start(signal);
     this.#sandbox = sandbox;
     const agent = new AcpAgent(sandbox, definition, clock);
     await agent.initialize(signal);
@@ -537,23 +555,26 @@ export class Activation {
     this.#slot = warm.nonce;
     this.#user = warm.parts.user;
     this.#sandbox = warm.parts.sandbox;
+    this.#tools = warm.parts.tools;
+    this.#egress = warm.parts.egress;
+    this.#egress?.bind(this.#log);
     this.#log.debug({ nonce: warm.nonce }, "took a warm sandbox");
     return warm.parts;
   }
 
   /**
-   * The id of the agent's own session. Undefined where the agent was started ahead and can't be used: it may have died
-   * since it was last seen to live.
+   * The agent's own session, where it has any. Undefined where the agent was started ahead and can't be used: it may have
+   * died since it was last seen to live.
    */
   async #open(
-    agent: AcpAgent,
+    agent: Agent,
     copy: WorkingCopy,
     { signal }: ServedSession,
     isWarm: boolean,
-  ): Promise<string | undefined> {
+  ): Promise<{ readonly agentSessionId: string | undefined } | undefined> {
     this.#enter("opening");
     try {
-      return await agent.open(readNote(copy.base)?.agentSessionId, signal);
+      return { agentSessionId: await agent.open(readNote(copy.base)?.agentSessionId, signal) };
     } catch (error) {
       if (!isWarm || signal.aborted) throw error;
       this.#trustsWarm = false;
@@ -566,13 +587,15 @@ export class Activation {
   async #serveMessages(
     session: ServedSession,
     running: RunningSession,
-    agentSessionId: string,
+    agentSessionId: string | undefined,
   ): Promise<ActivationEnd | undefined> {
     const { clock, mayLinger, state, agentOf } = this.#parts;
     const { keeper, definition, signal, agentName, ref } = session;
     const { agent, copy } = running;
     const bornAt = clock.monotonic();
     void agent.ended.then(() => this.#wakeUp?.());
+    const tools = new ActivationTools({ ...this.#parts.tools, store: this.#parts.store }, ref, signal);
+    this.#tools?.bind(tools);
     const gathering = new Gathering({ ...session, state, clock, hints: this.#hints });
 
     for (;;) {
@@ -604,7 +627,7 @@ export class Activation {
             length: next.context,
             since: clock.now() - definition.context.keep,
           });
-          await new Turn(messages, {
+          const turn = new Turn(messages, {
             ...this.#parts,
             ...session,
             log: this.#log,
@@ -613,7 +636,11 @@ export class Activation {
             phases: this.#phases,
             hints: this.#hints,
             onState: (entered) => this.#enter(entered),
-          }).run();
+          });
+          tools.turn = turn;
+          await turn.run().finally(() => {
+            tools.turn = undefined;
+          });
         } else {
           this.#serving = asList(message);
           this.#enter("applying");
@@ -724,7 +751,8 @@ export class Activation {
    */
   async clean(): Promise<boolean> {
     const { slots, users } = this.#parts;
-    this.#egress?.close();
+    this.#egress?.proxy.close();
+    this.#tools?.close();
     try {
       await this.#sandbox?.destroy();
       await slots.remove(this.#slot);

@@ -7,7 +7,7 @@ import {
   type Reply,
 } from "@longshore/shared";
 import { describe, expect, it } from "vitest";
-import { nextNote, publishedReplies, readNote } from "./commit-notes.ts";
+import { nextNote, publishedReplies, readNote, sentBefore } from "./commit-notes.ts";
 
 const ref = { tenant: "acme", sessionId: "s" };
 const reply: Reply = {
@@ -60,6 +60,7 @@ const answered = (id: string, parent?: CommitNote): CommitNote =>
     agent: "shell",
     ends: [endMessage(message(id), "answered")],
     undelivered: [],
+    generation: 9,
   });
 
 describe("readNote", () => {
@@ -91,18 +92,33 @@ describe("nextNote", () => {
   });
 
   it("carries the agent's session on until there is a new one, and no ends or replies", () => {
-    const first = nextNote(undefined, { agent: "a", agentSessionId: "x", replies: [reply], undelivered: [] });
-    const second = nextNote(first, { agent: "a", undelivered: [] });
+    const first = nextNote(undefined, {
+      agent: "a",
+      agentSessionId: "x",
+      replies: [reply],
+      undelivered: [],
+      generation: 9,
+    });
+    const second = nextNote(first, { agent: "a", undelivered: [], generation: 9 });
     expect(second).toMatchObject({ agentSessionId: "x", ends: [], replies: [] });
-    expect(nextNote(second, { agent: "a", agentSessionId: "y", undelivered: [] }).agentSessionId).toBe("y");
-    const none = nextNote(second, { agent: "a", agentSessionId: undefined, undelivered: [] });
+    expect(
+      nextNote(second, { agent: "a", agentSessionId: "y", undelivered: [], generation: 9 }).agentSessionId,
+    ).toBe("y");
+    const none = nextNote(second, { agent: "a", agentSessionId: undefined, undelivered: [], generation: 9 });
     expect(none).not.toHaveProperty("agentSessionId");
   });
 
   it("says of a checkpoint what its turn began from, and of no later commit", () => {
-    const checkpoint = nextNote(undefined, { agent: "a", wholeGeneration: 7, undelivered: [] });
+    const checkpoint = nextNote(undefined, {
+      agent: "a",
+      wholeGeneration: 7,
+      undelivered: [],
+      generation: 9,
+    });
     expect(checkpoint.wholeGeneration).toBe(7);
-    expect(nextNote(checkpoint, { agent: "a", undelivered: [] })).not.toHaveProperty("wholeGeneration");
+    expect(nextNote(checkpoint, { agent: "a", undelivered: [], generation: 9 })).not.toHaveProperty(
+      "wholeGeneration",
+    );
   });
 });
 
@@ -112,10 +128,52 @@ describe("publishedReplies", () => {
       agent: "a",
       replies: [reply, { ...reply, index: 1 }],
       undelivered: [],
+      generation: 9,
     });
     const ids = (id: string) => publishedReplies(commitOf(note, id), note, ref).map((made) => made.id);
     expect(ids("first")).toEqual(ids("first"));
     expect(new Set([...ids("first"), ...ids("second")]).size).toBe(4);
     expect(publishedReplies(commitOf(note), note, ref)[0]).toMatchObject({ ...ref, generation: 3 });
+  });
+});
+
+describe("what was sent before a turn ended", () => {
+  const ended = endMessage(
+    {
+      ...{ id: "m", tenant: "t", sessionId: "s", agent: "a", channel: "http", conversation: "c" },
+      ...{
+        sender: { id: "u" },
+        text: "",
+        attachments: [],
+        kind: "chat",
+        acceptedAt: "2026-01-01T00:00:00.000Z",
+      },
+    },
+    "answered",
+  );
+  const at = (generation: number) => ({ agent: "a", undelivered: [], generation });
+
+  it("is carried on, attempt after attempt, up to the commit that ends the messages", () => {
+    const first = nextNote(undefined, { ...at(1), sends: "one" });
+    const undone = nextNote(first, at(2));
+    const second = nextNote(undone, { ...at(3), sends: "two" });
+    expect(sentBefore(second)).toEqual([
+      { generation: 1, text: "one" },
+      { generation: 3, text: "two" },
+    ]);
+    const answered = nextNote(second, { ...at(4), ends: [ended] });
+    expect(answered.sent).toHaveLength(2);
+    // What comes then is another turn's.
+    expect(sentBefore(answered)).toEqual([]);
+    expect(nextNote(answered, at(5))).not.toHaveProperty("sent");
+  });
+
+  it("is bounded", () => {
+    let note = nextNote(undefined, at(1));
+    for (let generation = 2; generation < 60; generation++)
+      note = nextNote(note, { ...at(generation), sends: "x".repeat(100_000) });
+    expect(note.sent).toHaveLength(20);
+    expect(JSON.stringify(note).length).toBeLessThan(50_000);
+    expect(note.sent?.at(-1)?.generation).toBe(59);
   });
 });

@@ -7,8 +7,12 @@ import {
   type PublishedReply,
   RECENT_MESSAGES,
   type Reply,
+  SENT_MAX,
 } from "@longshore/shared";
 import { CommitNoteUnreadableError } from "./errors.ts";
+
+/** Characters of a message that was sent already that the next attempt is told. */
+const SENT_TEXT_MAX = 2_000;
 
 /** Of commits that are still at hand: a note is long, and is asked for again and again in a turn. */
 const notes = new WeakMap<Commit, CommitNote>();
@@ -58,6 +62,8 @@ export interface NextNote {
   /** The agent's own session. @default the parent's; given as undefined: none */
   readonly agentSessionId?: string | undefined;
   readonly wholeGeneration?: number;
+  /** A message that the agent sends before its turn has ended. */
+  readonly sends?: string | undefined;
   /** Messages that were dropped from the context since the commit before. @default 0 */
   readonly contextDropped?: number;
 }
@@ -68,9 +74,17 @@ export function nextNote(
   next: NextNote & {
     readonly undelivered: readonly PublishedReply[];
     readonly publishedBy?: string | undefined;
+    /** Of the commit. */
+    readonly generation: number;
   },
 ): CommitNote {
   const ends = [...(next.ends ?? [])];
+  const sent = [
+    ...sentBefore(parent),
+    ...(next.sends === undefined
+      ? []
+      : [{ generation: next.generation, text: next.sends.slice(0, SENT_TEXT_MAX) }]),
+  ].slice(-SENT_MAX);
   const agentSessionId = "agentSessionId" in next ? next.agentSessionId : parent?.agentSessionId;
   return {
     agent: next.agent,
@@ -80,10 +94,16 @@ export function nextNote(
     undelivered: [...next.undelivered],
     recent: [...(parent?.recent ?? []), ...idsToRemember(ends)].slice(-RECENT_MESSAGES),
     ...(agentSessionId === undefined ? {} : { agentSessionId }),
+    ...(sent.length === 0 ? {} : { sent }),
     ...(next.wholeGeneration === undefined ? {} : { wholeGeneration: next.wholeGeneration }),
     ...(next.contextDropped ? { contextDropped: next.contextDropped } : {}),
     ...(next.publishedBy === undefined ? {} : { publishedBy: next.publishedBy }),
   };
+}
+
+/** What was sent in attempts at a turn whose messages have not ended. */
+export function sentBefore(note: CommitNote | undefined): NonNullable<CommitNote["sent"]> {
+  return note === undefined || note.ends.length > 0 ? [] : (note.sent ?? []);
 }
 
 /** Of context nothing has to be remembered: told twice, it is not answered twice, and it must not crowd out the others. */

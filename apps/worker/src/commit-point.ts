@@ -295,7 +295,8 @@ export class CommitPoint {
     this.#enter("committing", how.kind);
     const undelivered = await state.readOutbox(this.#ref.sessionId, UNDELIVERED_MAX);
     const publishedBy = this.#publishedFiles.hash;
-    const note = nextNote(readNote(base), { ...next, undelivered, publishedBy });
+    const generation = (base?.generation ?? 0) + 1;
+    const note = nextNote(readNote(base), { ...next, undelivered, publishedBy, generation });
     const { epoch, nonce } = this.#keeper.lease;
     this.#keeper.assertHeld();
     const result = await put({ epoch, nonce, worker, ...how, note }).catch((error: unknown) => {
@@ -303,9 +304,9 @@ export class CommitPoint {
       throw error;
     });
     if (result.outcome === "overtaken") {
-      const { generation, epoch: other } = result.commit;
-      if (other < epoch) throw new OvertakenError(generation);
-      this.#keeper.lose(`generation ${generation} has epoch ${other}`);
+      const { epoch: other } = result.commit;
+      if (other < epoch) throw new OvertakenError(result.commit.generation);
+      this.#keeper.lose(`generation ${result.commit.generation} has epoch ${other}`);
       this.#keeper.signal.throwIfAborted();
     }
     rememberNote(result.commit, note);

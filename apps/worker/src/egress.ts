@@ -1,28 +1,44 @@
 import { EgressProxy } from "@longshore/sandbox";
 import type { AgentDefinition, Logger, Metrics } from "@longshore/shared";
 
-/**
- * The way out of an activation's sandbox; undefined where its agent has none. Every decision is counted, and logged
- * up to twice the requests that it may make: what is refused beyond its limits must not fill the log.
- */
-export function openEgress(
-  { egress }: Pick<AgentDefinition, "egress">,
-  { metrics, log }: { readonly metrics: Metrics; readonly log: Logger },
-): EgressProxy | undefined {
-  if (!hasEgress({ egress })) return undefined;
-  let linesLeft = 2 * egress.limits.requests;
-  return new EgressProxy({
-    definition: egress,
-    onDecision: (record) => {
-      metrics.egressRequests.inc({ decision: record.decision });
-      if (linesLeft > 0) log.info(record, "egress");
-      else if (linesLeft === 0) log.warn("no more decisions about this activation's egress are logged");
-      linesLeft--;
-    },
-  });
+/** The way out of a sandbox. */
+export class Egress {
+  readonly proxy: EgressProxy;
+  #log: Logger;
+
+  /** @param parts.log what is decided before a session has the sandbox is logged with it */
+  constructor(
+    { egress }: Pick<AgentDefinition, "egress">,
+    parts: { readonly metrics: Metrics; readonly log: Logger },
+  ) {
+    this.#log = parts.log;
+    let linesLeft = 2 * egress.limits.requests;
+    this.proxy = new EgressProxy({
+      definition: egress,
+      onDecision: (record) => {
+        parts.metrics.egressRequests.inc({ decision: record.decision });
+        if (linesLeft > 0) this.#log.info(record, "egress");
+        else if (linesLeft === 0)
+          this.#log.warn("no more decisions about this activation's egress are logged");
+        linesLeft--;
+      },
+    });
+  }
+
+  /** From here on it is that session's. */
+  bind(log: Logger): void {
+    this.#log = log;
+  }
 }
 
-/** Whether sandboxes of an agent have a way out: it belongs to an activation, so they can't be started ahead of one. */
-export function hasEgress({ egress }: Pick<AgentDefinition, "egress">): boolean {
-  return egress.allow.length > 0 || egress.credentials.length > 0;
+/**
+ * The way out of an agent's sandbox; undefined where the agent has none. Every decision is counted, and logged up to twice
+ * the requests that it may make: what is refused beyond its limits must not fill the log.
+ */
+export function openEgress(
+  definition: Pick<AgentDefinition, "egress">,
+  parts: { readonly metrics: Metrics; readonly log: Logger },
+): Egress | undefined {
+  const { allow, credentials } = definition.egress;
+  return allow.length > 0 || credentials.length > 0 ? new Egress(definition, parts) : undefined;
 }

@@ -1,5 +1,36 @@
 import { LongshoreError } from "@longshore/shared";
 
+/** A message was to be sent while no turn runs. */
+export class NoTurnError extends LongshoreError {
+  constructor() {
+    super("NO_TURN", "A message can be sent in a turn only, and none runs");
+  }
+}
+
+/** A file can't be shared. */
+export class FileRefusedError extends LongshoreError {
+  constructor(reason: string) {
+    super("FILE_REFUSED", `The file can't be shared: ${reason}`);
+  }
+}
+
+/** The object store makes no links, and nobody said where the dispatchers are reached. */
+export class NoLinkError extends LongshoreError {
+  constructor() {
+    super("NO_LINK", "This fleet has no address for links to files (LONGSHORE_PUBLIC_URL)");
+  }
+}
+
+/** A prompt to the session's conversation would go to another session: this one was forked, or routes changed. */
+export class ScheduleElsewhereError extends LongshoreError {
+  constructor() {
+    super(
+      "SCHEDULE_ELSEWHERE",
+      "The conversation leads to another session by now: nothing can be scheduled here",
+    );
+  }
+}
+
 /** The agent's process ended, or closed its output, in the middle of a turn. */
 export class AgentExitedError extends LongshoreError {
   readonly exitCode: number | null;

@@ -1,4 +1,5 @@
 import type { FileHandle } from "node:fs/promises";
+import { posix } from "node:path";
 import type { SessionRef, SessionStore } from "@longshore/session-store";
 import {
   type AgentDefinition,
@@ -9,6 +10,7 @@ import {
   type TreeOwner,
 } from "@longshore/shared";
 import mime from "mime";
+import { agentPath } from "./agent-path.ts";
 import { ensureDirectory } from "./inbox.ts";
 
 export interface CollectedFiles {
@@ -23,72 +25,102 @@ const PART_BYTES = 1024 ** 2;
 /** Entries of `outbox/` that are looked at; a turn with more has not made a reply of them. */
 const ENTRIES_MAX = 1_000;
 
+/** Of a path that is refused, in characters. */
+const NAME_SHOWN = 256;
+
+export interface CollectOptions {
+  /** Paths of files that the agent named, as it named them; they stay where they are. @default none */
+  readonly named?: readonly string[];
+  /** Whether the files of `outbox/` go with it. @default true */
+  readonly outbox?: boolean;
+  readonly limits: Pick<AgentDefinition["limits"], "attachments" | "attachmentBytes">;
+  readonly owner: TreeOwner;
+  readonly signal: AbortSignal;
+}
+
+/** A file that may go with a reply. */
+interface Candidate {
+  /** What the reply calls it. */
+  readonly name: string;
+  readonly path: Buffer;
+  /** Whether it leaves the directory with the reply. */
+  readonly leaves: boolean;
+}
+
 /**
- * Takes the regular files out of `outbox/` at the end of a turn: stored as artifacts, then removed, so that
- * they leave the directory with the same commit. Opened without following any link, and only with one name
- * (I7, I8). The sandbox has to be paused.
+ * Makes artifacts of the files that go with a turn's reply: those that the agent named, and the regular files of
+ * `outbox/`, which are removed, so that they leave the directory with the same commit. Opened without following any
+ * link, and only with one name (I7, I8). The sandbox has to be paused.
+ *
+ * @param collectedIn what they are collected for, such as a turn: the same file is another artifact in another one
  */
-export async function collectOutbox(
+export async function collectFiles(
   store: SessionStore,
   ref: SessionRef,
-  turnId: string,
+  collectedIn: string,
   slotDirectory: string,
-  {
-    limits,
-    owner,
-    signal,
-  }: { readonly limits: AgentDefinition["limits"]; readonly owner: TreeOwner; readonly signal: AbortSignal },
+  { named = [], outbox = true, limits, owner, signal }: CollectOptions,
 ): Promise<CollectedFiles> {
   const tree = SessionTree.open(slotDirectory);
   try {
-    await ensureDirectory(tree, "outbox", owner);
     const artifacts: Artifact[] = [];
     const refused: { name: string; reason: string }[] = [];
+    const candidates = namedCandidates(named, refused);
+    await ensureDirectory(tree, "outbox", owner);
+    for (const { name, type } of outbox ? await tree.list("outbox", { limit: ENTRIES_MAX }) : []) {
+      const shown = name.toString();
+      const path = Buffer.concat([Buffer.from("outbox/"), name]);
+      if (type !== "file") refused.push({ name: shown, reason: `a ${type}, not a regular file` });
+      else candidates.push({ name: shown, path, leaves: true });
+    }
     let bytes = 0;
-    for (const entry of await tree.list("outbox", { limit: ENTRIES_MAX })) {
-      const shown = entry.name.toString();
-      const refuse = (reason: string) => refused.push({ name: shown, reason });
-      if (entry.type !== "file") refuse(`a ${entry.type}, not a regular file`);
-      else if (artifacts.length === limits.attachments) refuse(`more than ${limits.attachments} files`);
-      else {
-        const path = Buffer.concat([Buffer.from("outbox/"), entry.name]);
+    for (const { name, path, leaves } of candidates) {
+      const refuse = (reason: string) => refused.push({ name, reason });
+      if (artifacts.length === limits.attachments) {
+        refuse(`more than ${limits.attachments} files`);
+        continue;
+      }
+      try {
+        const { handle, stats } = await tree.openFile(path, { singleLink: true });
         try {
-          const { handle, stats } = await tree.openFile(path, { singleLink: true });
-          try {
-            if (bytes + stats.size > limits.attachmentBytes) {
-              refuse(`more than ${limits.attachmentBytes} bytes together`);
-              continue;
-            }
-            const artifact = {
-              id: hashId("artifact", ref.sessionId, turnId, entry.name.toString("latin1")),
-              name: shown,
-              contentType: mime.getType(shown) ?? "application/octet-stream",
-              sizeBytes: stats.size,
-            };
-            const content = {
-              sizeBytes: stats.size,
-              open: () => readParts(handle, stats.size),
-            };
-            await store.putArtifact(ref, artifact.id, shown, content, {
-              contentType: artifact.contentType,
-              signal,
-            });
-            bytes += stats.size;
-            artifacts.push(artifact);
-          } finally {
-            await handle.close();
+          if (bytes + stats.size > limits.attachmentBytes) {
+            refuse(`more than ${limits.attachmentBytes} bytes together`);
+            continue;
           }
-          await tree.remove(path);
-        } catch (error) {
-          if (!(error instanceof LongshoreError) || error.retryable) throw error;
-          refuse(error.message);
+          const artifact = {
+            id: hashId("artifact", ref.sessionId, collectedIn, path.toString("latin1")),
+            name,
+            contentType: mime.getType(name) ?? "application/octet-stream",
+            sizeBytes: stats.size,
+          };
+          const content = { sizeBytes: stats.size, open: () => readParts(handle, stats.size) };
+          const { contentType } = artifact;
+          await store.putArtifact(ref, artifact.id, name, content, { contentType, signal });
+          bytes += stats.size;
+          artifacts.push(artifact);
+        } finally {
+          await handle.close();
         }
+        if (leaves) await tree.remove(path);
+      } catch (error) {
+        if (!(error instanceof LongshoreError) || error.retryable) throw error;
+        refuse(error.message);
       }
     }
     return { artifacts, refused };
   } finally {
     tree.close();
   }
+}
+
+function namedCandidates(named: readonly string[], refused: { name: string; reason: string }[]): Candidate[] {
+  return named.flatMap((path): Candidate[] => {
+    const inSession = agentPath(path);
+    if (inSession !== undefined)
+      return [{ name: posix.basename(inSession), path: Buffer.from(inSession), leaves: false }];
+    refused.push({ name: path.slice(0, NAME_SHOWN), reason: "it is not below workspace/" });
+    return [];
+  });
 }
 
 async function* readParts(handle: FileHandle, sizeBytes: number): AsyncGenerator<Buffer> {

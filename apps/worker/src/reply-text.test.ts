@@ -28,4 +28,22 @@ describe("ReplyText", () => {
   it("counts its bound anew after a tool call", () => {
     expect(said(5, "123456789", null, "short").read("last")).toBe("short");
   });
+
+  it("is what was said to be the reply, the last such text or all of them, each cut at its bound", () => {
+    const text = said(20, "working");
+    text.reply("first");
+    text.append("still working");
+    text.reply("second");
+    expect(text.read("last")).toBe("second");
+    expect(text.read("all")).toBe("first\n\nsecond");
+    text.reply("x".repeat(30));
+    expect(text.read("last")).toBe(`${"x".repeat(20)}\n[cut: 10 more bytes]`);
+    expect(text.read("all")).toContain("more bytes]");
+  });
+
+  it("says so where it was cut off", () => {
+    const text = said(100, "so far\n");
+    text.cut("nothing more came");
+    expect(text.read("last")).toBe("so far\n[cut: nothing more came]");
+  });
 });

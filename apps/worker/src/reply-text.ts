@@ -1,11 +1,16 @@
 /**
- * Collects what the agent says in a turn. The reply is the text after the last tool call, or all of it
- * where nothing follows or the definition says so. Bounded: what goes beyond is counted and marked (I11).
+ * Collects what the agent says in a turn. The reply is what the agent said to be the reply (the last such text, or all
+ * of them, as the definition says); else the text after the last tool call, or all of it where nothing follows or the
+ * definition says so. Bounded: what goes beyond is counted and marked (I11).
  */
 export class ReplyText {
   readonly #maxBytes: number;
   readonly #all = new BoundedText();
   readonly #last = new BoundedText();
+  readonly #replies = new BoundedText();
+  readonly #lastReply = new BoundedText();
+  #hasReplied = false;
+  #cutBecause: string | undefined;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -20,7 +25,27 @@ export class ReplyText {
     this.#last.clear();
   }
 
+  /** A text that is the reply, whatever else is said. */
+  reply(text: string): void {
+    if (this.#hasReplied) this.#replies.append("\n\n", this.#maxBytes);
+    this.#hasReplied = true;
+    this.#replies.append(text, this.#maxBytes);
+    this.#lastReply.clear();
+    this.#lastReply.append(text, this.#maxBytes);
+  }
+
+  /** It ends before its time: the reply says why. */
+  cut(reason: string): void {
+    this.#cutBecause = reason;
+  }
+
   read(which: "last" | "all"): string {
+    const text = this.#read(which);
+    return this.#cutBecause === undefined ? text : `${text.trimEnd()}\n[cut: ${this.#cutBecause}]`;
+  }
+
+  #read(which: "last" | "all"): string {
+    if (this.#hasReplied) return (which === "last" ? this.#lastReply : this.#replies).toString();
     const last = this.#last.toString();
     return which === "last" && last.trim() !== "" ? last : this.#all.toString();
   }

@@ -1,7 +1,10 @@
 import type { Sandbox, SandboxUser, Slots } from "@longshore/sandbox";
 import type { Mirror, WorkingCopy } from "@longshore/session-store";
 import type { AgentDefinition } from "@longshore/shared";
-import type { AcpAgent } from "./acp-agent.ts";
+import type { Agent } from "./agent.ts";
+
+/** What an activation does to the sandbox over its session's directory. */
+export type HeldSandbox = Pick<Sandbox, "pause" | "resume" | "destroy">;
 
 /**
  * A session's directory and the sandbox over it, from hydration to the end.
@@ -10,19 +13,19 @@ import type { AcpAgent } from "./acp-agent.ts";
  * write into it. What ran since the last mirror may have changed it.
  */
 export class RunningSession {
-  readonly agent: AcpAgent;
+  readonly agent: Agent;
   readonly copy: WorkingCopy;
   readonly definition: AgentDefinition;
   readonly slotDirectory: string;
   readonly user: SandboxUser;
-  readonly #sandbox: Sandbox;
+  readonly #sandbox: HeldSandbox;
   readonly #furnish: () => Promise<void>;
   #isPaused = false;
   #mayHaveChanged = true;
 
   constructor(options: {
-    readonly agent: AcpAgent;
-    readonly sandbox: Sandbox;
+    readonly agent: Agent;
+    readonly sandbox: HeldSandbox;
     readonly copy: WorkingCopy;
     readonly definition: AgentDefinition;
     readonly slots: Pick<Slots, "furnish">;

@@ -1,10 +1,13 @@
 import type { EgressProxy, Sandbox, SandboxLabels, SandboxRuntime, SandboxUser } from "@longshore/sandbox";
 import type { AgentDefinition } from "@longshore/shared";
+import type { ToolServer } from "./tools/tool-server.ts";
 
 export interface SandboxPlace {
   readonly labels: SandboxLabels;
   readonly slotDirectory: string;
   readonly user: SandboxUser;
+  /** Serves the fleet's tools inside. @default none */
+  readonly tools?: ToolServer | undefined;
   /** Its way out. @default none */
   readonly egress?: EgressProxy | undefined;
 }
@@ -13,7 +16,7 @@ export interface SandboxPlace {
 export async function startSandbox(
   runtime: SandboxRuntime,
   definition: AgentDefinition,
-  { egress, ...place }: SandboxPlace,
+  { egress, tools, ...place }: SandboxPlace,
   signal: AbortSignal,
 ): Promise<Sandbox> {
   return await runtime.start(
@@ -24,6 +27,7 @@ export async function startSandbox(
       ...(definition.command === undefined ? {} : { command: definition.command }),
       ...(definition.ociRuntime === undefined ? {} : { ociRuntime: definition.ociRuntime }),
       ...(egress === undefined ? {} : { egress: egress.serve }),
+      ...(tools === undefined ? {} : { tools: tools.serve }),
       env: {
         ...egress?.environment(),
         ...Object.fromEntries(

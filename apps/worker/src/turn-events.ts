@@ -1,6 +1,6 @@
 import type { Logger, SessionEvent, SessionState } from "@longshore/shared";
 
-/** Pieces of text that come within this time become one event, in ms. */
+/** Pieces of text that come within this time after another become one event, in ms. */
 const GATHER_MS = 50;
 /** Text that waits to be said, in characters; what comes beyond it while Redis is slow is left out. */
 const WAITING_MAX = 64 * 1024;
@@ -39,7 +39,18 @@ export class TurnEvents {
 
   text(text: string): void {
     this.#text = (this.#text + text).slice(0, WAITING_MAX);
-    this.#timer ??= setTimeout(() => this.#flushText(), GATHER_MS);
+    if (this.#timer !== undefined) return;
+    // What comes after a silence is said at once: nobody waits for the first word longer than the agent takes.
+    this.#flushText();
+    this.#gather();
+  }
+
+  #gather(): void {
+    this.#timer = setTimeout(() => {
+      const goesOn = this.#text !== "";
+      this.#flushText();
+      if (goesOn) this.#gather();
+    }, GATHER_MS);
   }
 
   tool(toolCallId: string, title: string | undefined, status: string | undefined): void {

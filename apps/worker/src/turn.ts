@@ -1,4 +1,3 @@
-import type { SessionUpdate } from "@agentclientprotocol/sdk";
 import {
   type Commit,
   CommitUnsettledError,
@@ -9,6 +8,7 @@ import {
 import {
   type AcceptedMessage,
   type Clock,
+  type Destination,
   endMessage,
   FencedError,
   hashId,
@@ -18,16 +18,17 @@ import {
   type SessionState,
   TurnCancelledError,
 } from "@longshore/shared";
+import type { AgentUpdate } from "./agent.ts";
 import { Checkpoints } from "./checkpoints.ts";
+import { readNote, sentBefore } from "./commit-notes.ts";
 import type { CommitPoint } from "./commit-point.ts";
-import { OvertakenError } from "./errors.ts";
+import { NoTurnError, OvertakenError } from "./errors.ts";
 import type { Hints } from "./hints.ts";
 import { writeAttachments } from "./inbox.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
 import { MarkWatch } from "./mark-watch.ts";
-import { type CollectedFiles, collectOutbox } from "./outbox-files.ts";
+import { type CollectedFiles, collectFiles } from "./outbox-files.ts";
 import type { PhaseTimes } from "./phase-times.ts";
-import { buildPrompt } from "./prompt.ts";
 import { replyTo } from "./replies.ts";
 import { ReplyText } from "./reply-text.ts";
 import type { RunningSession } from "./running-session.ts";
@@ -52,7 +53,8 @@ export interface TurnOptions {
   readonly commits: CommitPoint;
   readonly running: RunningSession;
   readonly agentName: string;
-  readonly agentSessionId: string;
+  /** The agent's own, where it has any. */
+  readonly agentSessionId: string | undefined;
   readonly phases: PhaseTimes;
   /** Given when the session may have something new: a message, or a mark on its turn. */
   readonly hints: Hints;
@@ -81,7 +83,15 @@ export class Turn {
   readonly #id: string;
   readonly #log: Logger;
   readonly #wholeGeneration: number;
+  /** Paths of files that the agent wants to go with its reply. */
+  readonly #files = new Set<string>();
   #hasStarted = false;
+  /** Checkpoints, by time and of messages that are sent, one after another. */
+  #committing: Promise<unknown> = Promise.resolve();
+  #sends = 0;
+  /** Ends the prompt with an error that is no agent's. */
+  readonly #failed = new AbortController();
+  #isPrompting = false;
 
   constructor(messages: TurnMessages, options: TurnOptions) {
     this.#options = options;
@@ -123,8 +133,7 @@ export class Turn {
     const { state, store, ref, keeper, running, phases, clock, isAlone } = this.#options;
     await state.startTurn(ref.sessionId, keeper.lease, this.#messageIds, this.#id, isAlone);
     this.#hasStarted = true;
-    const failed = new AbortController();
-    const signal = AbortSignal.any([this.#options.signal, marked, failed.signal]);
+    const signal = AbortSignal.any([this.#options.signal, marked, this.#failed.signal]);
     for (const message of this.#messages.inOrder)
       await writeAttachments(store, ref, message, running.slotDirectory, running.user, signal);
     const events = new TurnEvents({ state, sessionId: ref.sessionId, turnId: this.#id, log: this.#log });
@@ -132,44 +141,140 @@ export class Turn {
     const promptedAt = clock.monotonic();
     const checkpoints = new Checkpoints({
       everyMs: running.definition.checkpoint,
-      take: () => this.#checkpoint(),
-      onFailure: (error) => failed.abort(error),
+      take: () => this.#inOrder(() => this.#checkpoint()),
+      onFailure: (error) => this.#failed.abort(error),
     });
+    this.#isPrompting = true;
     this.#log.info({ messageIds: this.#messageIds, phases: phases.times }, "prompt sent");
     try {
-      await running.agent.prompt(buildPrompt(this.#messages.inOrder), {
-        onUpdate: (update) => follow(update, text, events),
-        signal,
-      });
+      const sent = sentBefore(readNote(running.copy.base)).map(({ text }) => text);
+      await running.agent.prompt(
+        { messages: this.#messages.inOrder, sent },
+        {
+          onUpdate: (update) => this.#follow(update, text, events),
+          signal,
+        },
+      );
     } finally {
+      this.#isPrompting = false;
       await checkpoints.stop();
+      await this.#committing;
       await events.flush(keeper.signal);
     }
-    failed.signal.throwIfAborted();
+    this.#failed.signal.throwIfAborted();
     phases.measure("prompt", promptedAt);
     return text;
   }
 
+  #follow(update: AgentUpdate, text: ReplyText, events: TurnEvents): void {
+    switch (update.type) {
+      case "text":
+        text.append(update.text);
+        events.text(update.text);
+        break;
+      case "reply":
+        text.reply(update.text);
+        events.text(update.text);
+        break;
+      case "tool":
+        text.toolCalled();
+        events.tool(update.id, update.title, update.status);
+        break;
+      case "cut":
+        text.cut(update.reason);
+        break;
+      case "file":
+        // More are refused by name when they are collected; without a bound their names would be kept.
+        if (this.#files.size <= this.#options.running.definition.limits.attachments)
+          this.#files.add(update.path);
+    }
+  }
+
+  /**
+   * Sends a message before the turn has ended, with the files that the agent names. It is published like every reply, by a
+   * commit (I6): a checkpoint, so that what the turn did is undone where it fails, and the message is not.
+   *
+   * @throws NoTurnError when the prompt was answered meanwhile; errors of the store
+   */
+  async send(text: string, files: readonly string[]): Promise<CollectedFiles> {
+    return await this.#inOrder(async () => {
+      if (!this.#isPrompting) throw new NoTurnError();
+      return await this.#commitSoFar({ text, files });
+    }).catch((error: unknown) => {
+      if (endsTurn(error)) this.#failed.abort(error);
+      throw error;
+    });
+  }
+
+  /**
+   * Makes an artifact of a file, of no reply.
+   *
+   * @param path as the agent names it
+   * @throws NoTurnError when the prompt was answered meanwhile; errors of the store
+   */
+  async share(path: string): Promise<CollectedFiles> {
+    const { running, keeper } = this.#options;
+    return await this.#inOrder(async () => {
+      if (!this.#isPrompting) throw new NoTurnError();
+      try {
+        await running.pause();
+        return await this.#collect([path]);
+      } finally {
+        if (!keeper.signal.aborted) await running.resume();
+      }
+    });
+  }
+
+  /** Whom it answers. */
+  get conversation(): Destination {
+    const { tenant, agent, channel, conversation, thread } = this.#first;
+    return { tenant, agent, channel, conversation, ...(thread === undefined ? {} : { thread }) };
+  }
+
+  async #inOrder<T>(operation: () => Promise<T>): Promise<T> {
+    const result = this.#committing.then(operation);
+    this.#committing = result.catch(() => undefined);
+    return await result;
+  }
+
   async #checkpoint(): Promise<void> {
+    try {
+      await this.#commitSoFar(undefined);
+    } catch (error) {
+      if (this.#options.signal.aborted || endsTurn(error)) throw error;
+      this.#log.warn({ err: error }, "a checkpoint is left out");
+    }
+  }
+
+  /** Commits what the turn did so far as partial, with a message where there is one; else only where there is a change. */
+  async #commitSoFar(
+    message: { readonly text: string; readonly files: readonly string[] } | undefined,
+  ): Promise<CollectedFiles> {
     const { commits, running, keeper, signal, agentName, agentSessionId, onState } = this.#options;
     let resumed: Promise<void> | undefined;
     try {
       await running.pause();
       onState("mirroring");
+      const files = message === undefined ? NO_FILES : await this.#collect(message.files);
       const mirror = await running.mirror(signal, () => {
         resumed = running.resume();
       });
-      if (mirror.isEmpty) return;
+      if (mirror.isEmpty && message === undefined) return files;
       const { generation } = await commits.checkpoint(running.copy, mirror, {
         agent: agentName,
         turnId: this.#id,
         agentSessionId,
         wholeGeneration: this.#wholeGeneration,
+        ...(message === undefined
+          ? {}
+          : {
+              sends: message.text,
+              replies: [replyTo(this.#messages.waking, { kind: "answer", text: message.text, ...files })],
+            }),
       });
-      this.#log.info({ generation, changed: mirror.changed, removed: mirror.removed }, "checkpoint");
-    } catch (error) {
-      if (signal.aborted || endsTurn(error)) throw error;
-      this.#log.warn({ err: error }, "a checkpoint is left out");
+      const { changed, removed } = mirror;
+      this.#log.info({ generation, changed, removed, sends: message !== undefined }, "checkpoint");
+      return files;
     } finally {
       // Where the session is another's now, it must not act any more.
       if (!keeper.signal.aborted) await (resumed ?? running.resume());
@@ -177,11 +282,24 @@ export class Turn {
     }
   }
 
+  async #collect(named: readonly string[]): Promise<CollectedFiles> {
+    const { store, ref, running, signal } = this.#options;
+    if (named.length === 0) return NO_FILES;
+    return await collectFiles(store, ref, `${this.#id}-${++this.#sends}`, running.slotDirectory, {
+      named,
+      outbox: false,
+      limits: running.definition.limits,
+      owner: running.user,
+      signal,
+    });
+  }
+
   async #commitAnswer(text: ReplyText): Promise<void> {
     const { store, ref, signal, running } = this.#options;
     const mirroredAt = this.#beginMirror();
     await running.pause();
-    const files = await collectOutbox(store, ref, this.#id, running.slotDirectory, {
+    const files = await collectFiles(store, ref, this.#id, running.slotDirectory, {
+      named: [...this.#files],
       limits: running.definition.limits,
       owner: running.user,
       signal,
@@ -254,6 +372,8 @@ export class Turn {
   }
 }
 
+const NO_FILES: CollectedFiles = { artifacts: [], refused: [] };
+
 /** Whether a checkpoint's failure is the turn's: it can't end well, or nothing may be committed after it. */
 function endsTurn(error: unknown): boolean {
   return (
@@ -262,14 +382,4 @@ function endsTurn(error: unknown): boolean {
     error instanceof OvertakenError ||
     error instanceof FencedError
   );
-}
-
-function follow(update: SessionUpdate, text: ReplyText, events: TurnEvents): void {
-  if (update.sessionUpdate === "agent_message_chunk" && update.content.type === "text") {
-    text.append(update.content.text);
-    events.text(update.content.text);
-  } else if (update.sessionUpdate === "tool_call" || update.sessionUpdate === "tool_call_update") {
-    text.toolCalled();
-    events.tool(update.toolCallId, update.title ?? undefined, update.status ?? undefined);
-  }
 }

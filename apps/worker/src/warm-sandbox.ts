@@ -4,8 +4,9 @@ import type { AgentDefinition } from "@longshore/shared";
 import { AcpAgent } from "./acp-agent.ts";
 import type { ActivationParts } from "./activation.ts";
 import { definitionHash } from "./definition-hash.ts";
-import { hasEgress } from "./egress.ts";
+import { type Egress, openEgress } from "./egress.ts";
 import { startSandbox } from "./start-sandbox.ts";
+import { ToolServer } from "./tools/tool-server.ts";
 
 /** An agent whose sandboxes are to be held warm. */
 export interface WarmAgent extends WarmKind {
@@ -13,15 +14,11 @@ export interface WarmAgent extends WarmKind {
 }
 
 export function warmAgent(name: string, definition: AgentDefinition): WarmAgent {
-  return {
-    name,
-    hash: definitionHash(definition),
-    size: hasEgress(definition) ? 0 : definition.warm,
-    definition,
-  };
+  return { name, hash: definitionHash(definition), size: definition.warm, definition };
 }
 
-export interface WarmSandboxParts extends Pick<ActivationParts, "runtimeOf" | "clock" | "host" | "worker"> {
+export interface WarmSandboxParts
+  extends Pick<ActivationParts, "runtimeOf" | "clock" | "host" | "worker" | "log" | "metrics"> {
   readonly slots: Pick<Slots, "create" | "furnish" | "remove">;
   readonly users: Pick<SandboxUsers, "acquire" | "release">;
 }
@@ -38,11 +35,15 @@ export class WarmSandbox implements WarmMember {
   #user: SandboxUser | undefined;
   #sandbox: Sandbox | undefined;
   #agent: AcpAgent | undefined;
+  readonly #tools: ToolServer;
+  readonly #egress: Egress | undefined;
   #slotDirectory: string | undefined;
 
   constructor(kind: WarmAgent, parts: WarmSandboxParts) {
     this.#kind = kind;
     this.#parts = parts;
+    this.#tools = new ToolServer(parts.log);
+    this.#egress = openEgress(kind.definition, parts);
   }
 
   async prepare(signal: AbortSignal): Promise<void> {
@@ -55,7 +56,7 @@ export class WarmSandbox implements WarmMember {
     await slots.furnish(this.nonce, user);
     const whose = { host, worker, tenant: definition.tenant, sessionId: "", epoch: 0 };
     const labels = { ...whose, nonce: this.nonce, definition: hash };
-    const place = { labels, slotDirectory, user };
+    const place = { labels, slotDirectory, user, tools: this.#tools, egress: this.#egress?.proxy };
     this.#sandbox = await startSandbox(runtimeOf(definition), definition, place, signal);
     this.#agent = new AcpAgent(this.#sandbox, definition, clock);
     await this.#agent.initialize(signal);
@@ -76,6 +77,10 @@ export class WarmSandbox implements WarmMember {
         readonly slotDirectory: string;
         readonly sandbox: Sandbox;
         readonly agent: AcpAgent;
+        /** Not bound to a session yet. */
+        readonly tools: ToolServer;
+        /** Not bound to a session yet. */
+        readonly egress: Egress | undefined;
       }
     | undefined {
     const [user, slotDirectory, sandbox, agent] = [
@@ -86,12 +91,14 @@ export class WarmSandbox implements WarmMember {
     ];
     if (user === undefined || slotDirectory === undefined || sandbox === undefined || agent === undefined)
       return undefined;
-    return { user, slotDirectory, sandbox, agent };
+    return { user, slotDirectory, sandbox, agent, tools: this.#tools, egress: this.#egress };
   }
 
   async destroy(): Promise<void> {
     const { slots, users } = this.#parts;
     this.#agent?.close();
+    this.#tools.close();
+    this.#egress?.proxy.close();
     await this.#sandbox?.destroy();
     await slots.remove(this.nonce);
     if (this.#user !== undefined) await users.release(this.#user);

@@ -15,6 +15,7 @@ import {
 import { openBackend, SessionStore } from "@longshore/session-store";
 import {
   type AgentDefinition,
+  ArtifactLinks,
   ConfigurationSource,
   connectRedis,
   createLogger,
@@ -24,11 +25,17 @@ import {
   longestActivationMs,
   Metrics,
   openReplyWakes,
+  QUEUE_PREFIX,
+  queueNames,
   type RedisClient,
   readEnvironment,
+  routeMessage,
+  ScheduleBook,
+  Schedules,
   SessionState,
   systemClock,
 } from "@longshore/shared";
+import { Queue } from "bullmq";
 import type { ActivationParts } from "./activation.ts";
 import { Runtimes } from "./runtimes.ts";
 
@@ -144,6 +151,11 @@ export async function openWorkerParts(
   const replyWakes = openReplyWakes(queueConnection);
   replyWakes.queue.on("error", onRedisError);
   cleanUp.defer(() => replyWakes.close());
+  const inbound = new Queue(queueNames.inbound, { connection: queueConnection, prefix: QUEUE_PREFIX });
+  inbound.on("error", onRedisError);
+  cleanUp.defer(() => inbound.close());
+  const book = new ScheduleBook(redis);
+  const configuration = () => source.current;
   const users = new SandboxUsers({ runDirectory, workerId });
   cleanUp.defer(() => users.close());
 
@@ -158,6 +170,12 @@ export async function openWorkerParts(
       users,
       runtimeOf: (agent) => runtimes.of(agent),
       replyWakes,
+      tools: {
+        schedules: new Schedules({ book, inbound, configuration, clock: systemClock }),
+        links: new ArtifactLinks(redis, systemClock),
+        publicUrl: environment.LONGSHORE_PUBLIC_URL,
+        sessionIdOf: (destination) => routeMessage(source.current, destination).sessionId,
+      },
       agentOf: (name, tenant) => {
         const { agents } = source.current;
         const agent = Object.hasOwn(agents, name) ? agents[name] : undefined;

@@ -148,16 +148,6 @@ export class RuntimeRestingError extends LongshoreError {
   }
 }
 
-/** A line of output is longer than allowed, or never ends. */
-export class OutputLimitError extends LongshoreError {
-  readonly limitBytes: number;
-
-  constructor(limitBytes: number) {
-    super("OUTPUT_LIMIT", `a line of output is longer than ${limitBytes} bytes`);
-    this.limitBytes = limitBytes;
-  }
-}
-
 /** Another process announces itself under the worker's id. Ids must be new for each start of a worker. */
 export class WorkerIdTakenError extends LongshoreError {
   readonly workerId: string;

@@ -1,4 +1,3 @@
-export { type BoundLinesOptions, boundLines } from "./bound-lines.ts";
 export { BwrapRuntime, type BwrapRuntimeOptions } from "./bwrap/bwrap-runtime.ts";
 export type { CgroupAbilities, CgroupTree, SandboxCgroup } from "./bwrap/cgroup.ts";
 export { findHostTools, type HostTools } from "./bwrap/host-tools.ts";
@@ -14,7 +13,6 @@ export {
   EngineTimeoutError,
   EngineUnreachableError,
   ImageMissingError,
-  OutputLimitError,
   RuntimeRestingError,
   RuntimeUnavailableError,
   SandboxSpecError,

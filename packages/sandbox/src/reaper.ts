@@ -38,7 +38,8 @@ export interface ReaperReport {
 }
 
 /**
- * Removes what dead workers left on the host (invariant I9), and what live ones lost track of.
+ * Removes what dead workers left on the host (invariant I9), and what live ones lost track of. A live worker has the time
+ * between two passes to see to a sandbox itself: one that is about to be removed was never lost.
  *
  * A pass: sandboxes of every runtime; then, if all of them could be looked at and none is stuck, the
  * slots, users and directories of dead workers. The users of a dead worker are released a pass later than
@@ -50,6 +51,8 @@ export class Reaper {
   readonly #clock: Clock;
   #pass: Promise<ReaperReport> | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** Sandboxes of live workers whose activation was over when the pass before looked. */
+  #over: ReadonlySet<string> = new Set();
   #isStarted = false;
 
   constructor(options: ReaperOptions) {
@@ -111,15 +114,21 @@ export class Reaper {
       for (const name of await this.#workerNames()) before.add(name);
       await Promise.all([...before].map(isAlive));
     });
+    const over = new Set<string>();
     for (const runtime of this.#options.runtimes) {
       await attempt(async () => {
-        const result = await runtime.reap(
-          async (labels) => (await isAlive(labels.worker)) && this.#options.isActivationLive(labels),
-        );
+        const result = await runtime.reap(async (labels) => {
+          if (!(await isAlive(labels.worker))) return false;
+          if (await this.#options.isActivationLive(labels)) return true;
+          const sandbox = `${runtime.name} ${labels.worker} ${labels.nonce}`;
+          over.add(sandbox);
+          return !this.#over.has(sandbox);
+        });
         report.sandboxes += result.removed.length;
         stuck.push(...result.stuck);
       });
     }
+    this.#over = over;
     const isSure = errors.length === 0 && stuck.length === 0;
     for (const name of before) {
       await attempt(async () => {
@@ -160,8 +169,14 @@ export class Reaper {
 
   async #isBeingAnnounced(name: string): Promise<boolean> {
     if (!name.startsWith(".announcing-")) return false;
-    const { mtimeMs } = await stat(join(workersDirectory(this.#options.runDirectory), name));
-    return this.#clock.now() - mtimeMs < ANNOUNCEMENT_MAX_AGE_MS;
+    try {
+      const { mtimeMs } = await stat(join(workersDirectory(this.#options.runDirectory), name));
+      return this.#clock.now() - mtimeMs < ANNOUNCEMENT_MAX_AGE_MS;
+    } catch (error) {
+      // It is announced by now, under its own name.
+      if (errnoOf(error) === "ENOENT") return true;
+      throw error;
+    }
   }
 
   /** All in it but the slots, which must be gone, is the fleet's own and was never an agent's. */

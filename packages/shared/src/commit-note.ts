@@ -65,6 +65,9 @@ export function endMessage(
 /** How many ids of ended messages each commit repeats, so that Redis may forget them (I2). */
 export const RECENT_MESSAGES = 100;
 
+/** How many messages of a turn that were sent before its end are remembered, the newest. */
+export const SENT_MAX = 20;
+
 /**
  * What the fleet writes into a commit record beside the change of files. The commit log is the
  * conversation's lasting transcript, and the one place that says which messages are done (I3, I6).
@@ -87,6 +90,14 @@ export const commitNoteSchema = z.strictObject({
   contextDropped: z.int().positive().optional(),
   /** The agent's own session id, to continue it on the next host. */
   agentSessionId: z.string().optional(),
+  /**
+   * What the agent sent before its turn ended, in this attempt at it and in those before: the generation whose reply it is,
+   * and how it begins. Up to the commit that ends the turn's messages, that one included.
+   */
+  sent: z
+    .array(z.strictObject({ generation: z.int().positive(), text: z.string() }))
+    .max(SENT_MAX)
+    .optional(),
   /** In a checkpoint: the generation that its turn began from, and is tried again from; 0: the empty directory. */
   wholeGeneration: z.int().nonnegative().optional(),
   /** Of the `publish` patterns by which its files were to be published after it: a hash. */

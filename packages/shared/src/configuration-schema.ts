@@ -95,9 +95,11 @@ const agentSchema = z
   .strictObject({
     tenant: nameSchema.describe("Whose agent it is: nobody else can send to it."),
     contract: z
-      .literal("acp")
+      .enum(["acp", "exec"])
       .default("acp")
-      .describe("How the worker speaks to it: the Agent Client Protocol on its standard input and output."),
+      .describe(
+        "How the worker speaks to it. `acp`: the Agent Client Protocol on its standard input and output; `exec`: a process for each turn, with the prompt as JSON on its standard input and the reply on its standard output. See agents.md.",
+      ),
     image: z.string().min(1).optional().describe("Docker: the image."),
     command: z
       .array(z.string().min(1))
@@ -244,6 +246,10 @@ const agentSchema = z
       })
       .prefault({})
       .describe("Which generations garbage collection leaves; the newest always."),
+  })
+  .refine((agent) => agent.contract === "acp" || agent.warm === 0, {
+    path: ["warm"],
+    error: "0, since the contract is not acp: each turn has a sandbox of its own",
   })
   .refine((agent) => agent.runtime === "bwrap" || agent.image !== undefined, {
     path: ["image"],

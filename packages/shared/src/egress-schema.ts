@@ -1,3 +1,4 @@
+import { isIPv4 } from "node:net";
 import { z } from "zod";
 import { hostName, parseEgressPattern } from "./egress-pattern.ts";
 import { duration, size } from "./units.ts";
@@ -13,14 +14,19 @@ const NO_CREDENTIAL = new Set([
   "upgrade",
 ]);
 
+const hostOf = (url: string): string => URL.parse(url)?.hostname ?? "";
+
 const credentialSchema = z.strictObject({
   upstream: z
     .url({ protocol: /^https$/ })
-    .refine((url) => hostName(URL.parse(url)?.hostname ?? "")?.includes(".") === true, {
-      error: "the public name of a host",
-    })
     .refine((url) => !/[?#@]/.test(url), { error: "an https URL without user, query and fragment" })
     .describe("The server that the credential is for, with a path where it is for a part of it only."),
+  private: z
+    .boolean()
+    .default(false)
+    .describe(
+      "The upstream may be in the workers' own network, or on their host: by a name without a dot or an IPv4 address too. Certificates of an authority of your own: `NODE_EXTRA_CA_CERTS`.",
+    ),
   as: z
     .string()
     .regex(/^\/[A-Za-z0-9_-]+$/, { error: "a slash and a word" })
@@ -73,21 +79,22 @@ export const egressSchema = z
   })
   .superRefine(({ credentials }, context) => {
     const upstreams = new Map<string, string>();
+    const issue = (index: number, key: string, message: string): void =>
+      context.addIssue({ code: "custom", path: ["credentials", index, key], message });
     const seen = new Set<string>();
-    credentials.forEach(({ as, upstream, header }, index) => {
-      if ((upstreams.get(as) ?? upstream) !== upstream)
-        context.addIssue({
-          code: "custom",
-          path: ["credentials", index, "as"],
-          message: "one upstream for each",
-        });
-      upstreams.set(as, upstream);
-      if (seen.has(`${as} ${header}`))
-        context.addIssue({
-          code: "custom",
-          path: ["credentials", index, "header"],
-          message: "each header once",
-        });
+    credentials.forEach((credential, index) => {
+      const { as, upstream, header } = credential;
+      const host = hostOf(upstream);
+      if (credential.private) {
+        if (hostName(host) === undefined && !isIPv4(host))
+          issue(index, "upstream", "the name or the IPv4 address of a host");
+      } else if (hostName(host)?.includes(".") !== true) {
+        issue(index, "upstream", "the public name of a host; one of your own network takes `private: true`");
+      }
+      const behind = `${upstream} ${credential.private}`;
+      if ((upstreams.get(as) ?? behind) !== behind) issue(index, "as", "one upstream for each");
+      upstreams.set(as, behind);
+      if (seen.has(`${as} ${header}`)) issue(index, "header", "each header once");
       seen.add(`${as} ${header}`);
     });
   });

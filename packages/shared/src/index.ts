@@ -1,3 +1,4 @@
+export { ArtifactLinks, type LinkedArtifact } from "./artifact-links.ts";
 export { type ClientEnvironment, readClientEnvironment } from "./client-environment.ts";
 export { type Clock, systemClock } from "./clock.ts";
 export {
@@ -13,6 +14,7 @@ export {
   RECENT_MESSAGES,
   type Reply,
   replySchema,
+  SENT_MAX,
 } from "./commit-note.ts";
 export {
   ConfigurationSource,
@@ -140,6 +142,15 @@ export {
   scheduledMessageSchema,
   scheduleSchema,
   TooManySchedulesError,
+} from "./schedule-book.ts";
+export {
+  type DueSchedule,
+  InvalidScheduleError,
+  ScheduleNotFoundError,
+  type ScheduleRequest,
+  Schedules,
+  type SchedulesOptions,
+  scheduledJobSchema,
 } from "./schedules.ts";
 export type { SessionEvent } from "./session-event.ts";
 export {

@@ -1,5 +1,6 @@
 import {
   type AcceptedMessage,
+  ArtifactLinks,
   type Configuration,
   configurationSchema,
   connectRedis,
@@ -15,6 +16,8 @@ import {
   QUEUE_PREFIX,
   queueNames,
   routeMessage,
+  ScheduleBook,
+  Schedules,
   SessionState,
   systemClock,
   TENANT_GATE,
@@ -118,6 +121,15 @@ export class FleetInProcess implements AsyncDisposable {
           agentOf,
           metrics,
           log,
+        },
+        tools: {
+          schedules: new Schedules({
+            ...{ book: new ScheduleBook(workerRedis), inbound, clock: systemClock },
+            configuration: () => configuration,
+          }),
+          links: new ArtifactLinks(workerRedis, systemClock),
+          publicUrl: undefined,
+          sessionIdOf: (destination) => routeMessage(configuration, destination).sessionId,
         },
         ...{ clock: systemClock, random: Math.random, host: "bench", worker: WORKER, leaseMs },
       },

@@ -31,3 +31,8 @@ const UPDATE = JSON.stringify({
     update: { sessionUpdate: "agent_message_chunk", content: { type: "text", text: "done" } },
   },
 });
+
+/** The same as a command of the `exec` contract. */
+export function sleepingCommand(turnSeconds: number): readonly string[] {
+  return ["/bin/sh", "-c", `sleep ${turnSeconds}; echo done`];
+}

@@ -3,7 +3,7 @@ import type { FleetProcess, LogLine } from "../../../infra/setup/fleet-process.t
 import { LocalFleet } from "../../../infra/setup/local-fleet.ts";
 import { waitUntil } from "../../../infra/setup/wait-until.ts";
 import { atOnce } from "./at-once.ts";
-import { sleepingAgent } from "./sleeping-agent.ts";
+import { sleepingAgent, sleepingCommand } from "./sleeping-agent.ts";
 
 /** Requests at once. */
 const SENDERS = 32;
@@ -18,6 +18,8 @@ export interface SleepingFleetOptions {
   /** Activations at once, of each worker. */
   readonly places: number;
   readonly leaseSeconds?: number;
+  /** How the agents are spoken to. @default "acp" */
+  readonly contract?: "acp" | "exec";
 }
 
 /** A fleet of real processes, with bubblewrap, a `file://` store and agents that sleep. */
@@ -25,8 +27,14 @@ export class SleepingFleet implements AsyncDisposable {
   readonly #fleet: LocalFleet;
   readonly workers: FleetProcess[] = [];
 
-  static async start({ turnSeconds, rootfs, ...options }: SleepingFleetOptions): Promise<SleepingFleet> {
-    const sandbox: LocalSandbox = { runtime: "bwrap", rootfs, command: sleepingAgent(turnSeconds) };
+  static async start({
+    turnSeconds,
+    rootfs,
+    contract = "acp",
+    ...options
+  }: SleepingFleetOptions): Promise<SleepingFleet> {
+    const command = contract === "acp" ? sleepingAgent(turnSeconds) : sleepingCommand(turnSeconds);
+    const sandbox: LocalSandbox = { runtime: "bwrap", rootfs, command, contract };
     return new SleepingFleet(
       await LocalFleet.start({ report: () => undefined }, { ...options, sandbox, port: 0 }),
     );

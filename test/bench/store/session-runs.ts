@@ -44,6 +44,8 @@ export interface SessionWork {
   readonly directory: string;
   /** What is moved into it before it is committed. */
   readonly from?: string;
+  /** A tree that is committed and restored before. @default nothing was done before */
+  readonly warmUpWith?: string;
   /** Of the benchmark's place in the store. */
   readonly prefix: string;
 }
@@ -53,14 +55,19 @@ export interface SessionProcessFigures extends ProcessFigures {
   readonly workMilliseconds: number;
 }
 
-/** Does one piece of work in a process that does nothing else, with its compiled code at hand as in the images. */
+/** Does one piece of work in a process that does nothing else, with its compiled code at hand. */
 export async function runSessionProcess(
   server: BenchServer,
   work: Omit<SessionWork, "prefix">,
 ): Promise<SessionProcessFigures> {
   const program = fileURLToPath(new URL("session-process.ts", import.meta.url));
   const given: SessionWork = { ...work, prefix: server.prefix };
-  const environment = { ...process.env, NODE_COMPILE_CACHE: join(dirname(work.directory), "compiled") };
+  // As in the images.
+  const environment = {
+    ...process.env,
+    NODE_COMPILE_CACHE: join(dirname(work.directory), "compiled"),
+    MALLOC_ARENA_MAX: "2",
+  };
   const figures = await runMeasured([process.execPath, program, JSON.stringify(given)], environment);
   return { ...figures, workMilliseconds: Number(figures.output) };
 }

@@ -51,7 +51,7 @@ beforeAll(async () => {
         "-subj",
         `/CN=${HOST}`,
         "-addext",
-        `subjectAltName=DNS:${HOST}`,
+        `subjectAltName=DNS:${HOST},IP:127.0.0.1`,
         "-keyout",
         key,
         "-out",
@@ -84,6 +84,7 @@ interface Given {
   readonly credentials?: EgressDefinition["credentials"];
   readonly idle?: number;
   readonly resolve?: (host: string) => Promise<readonly string[]>;
+  readonly dialer?: Dialer;
   /** Whether addresses are judged as in the product. */
   readonly isStrict?: boolean;
 }
@@ -103,7 +104,7 @@ async function start(given: Given = {}) {
       idle: given.idle ?? 60_000,
     },
     onDecision: (record) => records.push(record),
-    dialer,
+    dialer: given.dialer ?? dialer,
     upstreamCa: ca,
   });
   const server = createServer({ allowHalfOpen: true }, proxy.serve);
@@ -306,6 +307,7 @@ const credentials = (header: string, path = ""): EgressDefinition["credentials"]
     header,
     secret: SECRET,
     variable: "API_URL",
+    private: false,
   },
 ];
 
@@ -369,6 +371,39 @@ test("a server that can't prove to be the upstream gets no credential", async ()
   const { port, decisions } = await start({ credentials: [{ ...credential, upstream: upstreamUrl }] });
   expect((await ask(port, "/api/x", { headers: { "x-api-key": "p" } })).status).toBe(502);
   expect([asked, decisions()]).toEqual([0, ["unreachable"]]);
+});
+
+test.each([
+  ["a public name that leads inside", HOST, false, "127.0.0.1", "denied_address"],
+  ["the same, where the operator says that it does", HOST, true, "127.0.0.1", "credential"],
+  ["an address that the operator wrote", "127.0.0.1", true, undefined, "credential"],
+  ["a private one that leads to a cloud's metadata", HOST, true, "169.254.169.254", "denied_address"],
+])("an upstream by %s", async (_what, host, isPrivate, address, decision) => {
+  const seen: unknown[] = [];
+  upstream = (incoming, response) => {
+    seen.push(incoming.headers["x-api-key"]);
+    response.end("done");
+  };
+  const [credential] = credentials("x-api-key");
+  if (credential === undefined) throw new Error("no credential");
+  const { port, decisions } = await start({
+    credentials: [{ ...credential, upstream: `https://${host}:${portOf(secure)}`, private: isPrivate }],
+    dialer: new Dialer(address === undefined ? {} : { resolve: async () => [address] }),
+  });
+  const { status } = await ask(port, "/api/x", { headers: { "x-api-key": "placeholder" } });
+  expect([status, decisions()]).toEqual([decision === "credential" ? 200 : 403, [decision]]);
+  expect(seen).toEqual(decision === "credential" ? [SECRET] : []);
+});
+
+test("what an agent may ask for itself never leads inside, also where an upstream does", async () => {
+  const [credential] = credentials("x-api-key");
+  if (credential === undefined) throw new Error("no credential");
+  const { port, decisions } = await start({
+    isStrict: true,
+    credentials: [{ ...credential, private: true }],
+  });
+  expect((await ask(port, `http://${HOST}:${portOf(plain)}/`)).status).toBe(403);
+  expect(decisions()).toEqual(["denied_address"]);
 });
 
 test("requests, connections and bytes are limited", async () => {

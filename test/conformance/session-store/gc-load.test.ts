@@ -123,17 +123,19 @@ it.each(storeKinds)(
     };
     // The second has two writers, of which one is overtaken now and then.
     for (const sessionId of ["s1", "s2", "s2"]) begin(sessionId);
-    const collectors = [0, 1].map(async () => {
+    const collect = async (): Promise<void> => {
       await using collector = timedStore(test, time, options);
       while (!stop.signal.aborted) deleted += await collectAll(collector.store);
-    });
+    };
+    const collecting = Promise.all([collect(), collect()]);
+    collecting.catch(() => stop.abort());
     try {
       for (let done = 0; done < running.length; done++) await running[done];
     } finally {
       stop.abort();
-      await Promise.allSettled([...running, ...collectors]);
+      await Promise.allSettled([...running, collecting]);
     }
-    await Promise.all(collectors);
+    await collecting;
     for (let run = 0; run < 3; run++) {
       time.skip(2 * HOUR_MS);
       await collectAll(writers.store);

@@ -211,6 +211,25 @@ describe.each(storeKinds)("garbage collection on %s", { timeout: 60_000 }, (kind
     expect((await store.readNewest(REF))?.generation).toBe(20);
   });
 
+  it("looks anew when another collector has deleted what it was about to read", async () => {
+    await turns(3);
+    await using slow = timedStore(test, time);
+    let overtaken = false;
+    slow.backend.onRequest = async ({ operation, key, phase }) => {
+      if (overtaken || operation !== "get" || !key.includes("/log/") || phase !== "before") return;
+      overtaken = true;
+      await turns(18);
+      for (let run = 0; run < 2; run++) {
+        time.skip(DAY_MS + HOUR_MS);
+        await collect();
+      }
+      expect(await records()).not.toContain(key);
+    };
+    expect(await slow.store.collect(REF, { retention: KEEP_TWO })).toMatchObject({ generations: 2 });
+    expect(overtaken).toBe(true);
+    await expectKept(20);
+  });
+
   it("collects what a failed turn has stored, and nothing that a later turn with the same content refers to", async () => {
     await turn();
     const content = randomBytes(PACKED);

@@ -5,7 +5,7 @@ import { openBackend, SessionStore } from "@longshore/session-store";
 import type { AcceptedMessage } from "@longshore/shared";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { writeAttachments } from "../../../apps/worker/src/inbox.ts";
-import { collectOutbox } from "../../../apps/worker/src/outbox-files.ts";
+import { collectFiles } from "../../../apps/worker/src/outbox-files.ts";
 
 const ref = { tenant: "acme", sessionId: "s" };
 const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
@@ -48,9 +48,10 @@ async function attach(): Promise<void> {
   await writeAttachments(store, ref, message, slot, owner, signal);
 }
 
-const collect = () =>
-  collectOutbox(store, ref, "turn", slot, {
-    limits: { attachments: 2, attachmentBytes: 10 } as Parameters<typeof collectOutbox>[4]["limits"],
+const collect = (...named: readonly string[]) =>
+  collectFiles(store, ref, "turn", slot, {
+    named,
+    limits: { attachments: 2, attachmentBytes: 10 },
     owner,
     signal,
   });
@@ -95,6 +96,40 @@ describe("outbox files", () => {
   it("are none where outbox itself is a link to the host", async () => {
     await symlink(host, join(slot, "outbox"));
     expect(await collect()).toEqual({ artifacts: [], refused: [] });
+  });
+});
+
+describe("files that the agent named", () => {
+  it("are taken where they are, and stay; with those of outbox they are no more than may be", async () => {
+    await mkdir(join(slot, "workspace/a"), { recursive: true });
+    await mkdir(join(slot, "outbox"));
+    for (const path of ["workspace/x", "workspace/a/x", "outbox/y"]) await writeFile(join(slot, path), "12");
+    const { artifacts, refused } = await collect("x", "/session/workspace/a/x");
+    expect(artifacts.map(({ name }) => name)).toEqual(["x", "x"]);
+    expect(new Set(artifacts.map(({ id }) => id)).size).toBe(2);
+    expect(refused).toEqual([{ name: "y", reason: "more than 2 files" }]);
+    expect(await readdir(join(slot, "workspace"))).toEqual(["a", "x"]);
+    expect(await readdir(join(slot, "outbox"))).toEqual(["y"]);
+  });
+
+  it("are refused where they are outside, not there, links, below links, or no files", async () => {
+    await mkdir(join(slot, "workspace"));
+    await mkdir(join(slot, "home"));
+    await writeFile(join(slot, "home/x"), "1");
+    await symlink(join(host, "secret"), join(slot, "workspace/link"));
+    await symlink(host, join(slot, "workspace/below"));
+    await link(join(host, "secret"), join(slot, "workspace/other-name"));
+    const paths = ["../home/x", "none", "link", "below/secret", "other-name", "."];
+    const { artifacts, refused } = await collect(...paths);
+    expect(artifacts).toEqual([]);
+    expect(refused.map(({ name }) => name)).toEqual([
+      "../home/x",
+      ".",
+      "none",
+      "link",
+      "secret",
+      "other-name",
+    ]);
   });
 });
 

@@ -20,17 +20,19 @@ function begin() {
   return { events, read };
 }
 
-it("says text and tool calls in their order, text gathered", async () => {
+it("says text and tool calls in their order: what comes after a silence at once, the rest gathered", async () => {
   const { events, read } = begin();
   events.text("one ");
-  events.text("two");
-  events.tool("call", "a title", "pending");
+  events.text("two ");
   events.text("three");
+  events.tool("call", "a title", "pending");
+  events.text("four");
   await events.flush(never);
   expect(await read()).toEqual([
-    { type: "text", turnId: "t", text: "one two" },
+    { type: "text", turnId: "t", text: "one " },
+    { type: "text", turnId: "t", text: "two three" },
     { type: "tool", turnId: "t", toolCallId: "call", title: "a title", status: "pending" },
-    { type: "text", turnId: "t", text: "three" },
+    { type: "text", turnId: "t", text: "four" },
   ]);
 });
 

@@ -4,7 +4,10 @@ import {
   QUEUE_PREFIX,
   queueNames,
   SCHEDULES_MAX,
+  type Schedule,
   ScheduleBook,
+  Schedules,
+  systemClock,
 } from "@longshore/shared";
 import { type Job, Queue } from "bullmq";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -204,6 +207,9 @@ describe("a schedule", () => {
   it("is served by the command line", async () => {
     const environment = { ...process.env, LONGSHORE_URL: running.url, LONGSHORE_KEY: keys.acme };
     const cli = (...args: string[]) => longshore(args, { environment });
+    const later = new Date(Date.now() + 3_600_000).toISOString();
+    expect((await cli("schedules", "add", "cli", "good night", "--at", later)).stdout).toContain(later);
+    expect((await cli("schedules", "ls")).stdout).toMatch(/^cli {2}once {2}next 20.*good night\n$/);
     const added = await cli("schedules", "add", "cli", "good morning", "--cron", "0 9 * * 1-5");
     expect(added).toMatchObject({ status: 0, stdout: expect.stringMatching(/^cli is due at 20/) });
     expect((await cli("schedules", "ls")).stdout).toMatch(
@@ -215,4 +221,65 @@ describe("a schedule", () => {
     expect(JSON.parse((await cli("--json", "schedules", "rm", "cli")).stdout)).toEqual({ removed: "cli" });
     expect(JSON.parse((await cli("--json", "schedules", "ls")).stdout)).toEqual([]);
   });
+});
+
+describe("a schedule for once", () => {
+  const soon = () => new Date(Date.now() + 1_500).toISOString();
+
+  it("is sent at its time, and is over", async () => {
+    const at = soon();
+    const made = await put("once", { at });
+    expect([made.status, made.body]).toMatchObject([201, { at, nextAt: at }]);
+    expect((await list()).find(({ id }) => id === "once")).toMatchObject({ nextAt: at });
+    const [message] = await until(
+      () => mailbox("once"),
+      (waiting) => waiting.length === 1,
+    );
+    expect(message?.id).toBe(occurrence("once", Date.parse(at)));
+    await until(list, (schedules) => !schedules.some(({ id }) => id === "once"));
+  });
+
+  it("can be set to another time, to a cron, and be removed", async () => {
+    const [first, second] = ["2027-01-01T00:00:00.000Z", "2027-02-01T00:00:00.000Z"].map((at) =>
+      at.replace("2027", String(new Date().getUTCFullYear() + 1)),
+    );
+    const jobOf = (at = "") => inbound.getJob(`once/acme/moved/${Date.parse(at)}`);
+    for (const at of [first, second]) await put("moved", { at });
+    expect([await jobOf(first), (await jobOf(second))?.id]).toEqual([undefined, expect.any(String)]);
+    await put("moved", { cron: "0 9 * * *" });
+    expect(await jobOf(second)).toBeUndefined();
+    await put("moved", { at: first });
+    expect(await inbound.getJobScheduler("acme/moved")).toBeUndefined();
+    expect((await api("/schedules/moved", { method: "DELETE" })).status).toBe(204);
+    expect(await jobOf(first)).toBeUndefined();
+  });
+
+  it("is over when whoever sent it died before the book knew, and when it was left out", async () => {
+    const at = soon();
+    await put("left", { at });
+    const schedule = (await new ScheduleBook(stack.worker.redis).find("acme", "left")) as Schedule;
+    await until(list, (schedules) => !schedules.some(({ id }) => id === "left"));
+    const book = new ScheduleBook(stack.worker.redis);
+    await book.put("acme", schedule);
+    const unused = (): never => {
+      throw new Error("no configuration is needed");
+    };
+    const schedules = new Schedules({ book, inbound, clock: systemClock, configuration: unused });
+    // A keeper that read the book before the same id was set to another time takes nothing of that.
+    const later = { ...schedule, timing: { at: new Date(Date.now() + 86_400_000).toISOString() } };
+    await book.put("acme", later);
+    expect(await schedules.ensure("acme", schedule)).toBe(false);
+    expect(await book.find("acme", "left")).toEqual(later);
+    await book.put("acme", schedule);
+    expect(await schedules.ensure("acme", schedule)).toBe(false);
+    expect(await book.find("acme", "left")).toBeUndefined();
+    expect(await mailbox("left")).toHaveLength(1);
+  });
+
+  it.each(["tomorrow", "2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "2027-01-01T00:00:00"])(
+    "can't be at %s",
+    async (at) => {
+      expect((await put("never", { at })).body).toMatchObject({ code: "INVALID_SCHEDULE" });
+    },
+  );
 });

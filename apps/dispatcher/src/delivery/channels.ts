@@ -1,7 +1,6 @@
 import type { SessionStore } from "@longshore/session-store";
-import type { Clock, Configuration } from "@longshore/shared";
+import type { ArtifactLinks, Clock, Configuration } from "@longshore/shared";
 import { Agent } from "undici";
-import type { ArtifactLinks } from "../http/artifact-links.ts";
 import { type Channel, DeliveryError } from "./channel.ts";
 import { httpChannel } from "./http-channel.ts";
 import { WebhookChannel } from "./webhook-channel.ts";

@@ -1,8 +1,7 @@
 import { Readable } from "node:stream";
 import type { SessionStore } from "@longshore/session-store";
-import type { Artifact, ChannelDefinition, Clock, PublishedReply } from "@longshore/shared";
+import type { Artifact, ArtifactLinks, ChannelDefinition, Clock, PublishedReply } from "@longshore/shared";
 import { type Dispatcher, request } from "undici";
-import type { ArtifactLinks } from "../http/artifact-links.ts";
 import { type Channel, type Delivered, DeliveryError } from "./channel.ts";
 import { signWebhook } from "./webhook-signature.ts";
 

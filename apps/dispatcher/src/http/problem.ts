@@ -3,6 +3,7 @@ import {
   BadCursorError,
   type InputProblem,
   InvalidMessageError,
+  InvalidScheduleError,
   isRedisFull,
   isRedisTrouble,
   LongshoreError,
@@ -12,7 +13,6 @@ import type { FastifyError } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { OperationFailedError } from "../errors.ts";
-import { InvalidScheduleError } from "../schedules.ts";
 import { ApiError } from "./api-error.ts";
 
 export const PROBLEM_TYPE = "application/problem+json";

@@ -2,11 +2,13 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
 import type { SessionStore } from "@longshore/session-store";
 import type {
+  ArtifactLinks,
   Clock,
   Configuration,
   Logger,
   NotReady,
   RedisClient,
+  Schedules,
   SessionState,
   TurnWakes,
   WorkerRegistry,
@@ -18,11 +20,9 @@ import type { Acceptor } from "../accept.ts";
 import type { DeadLetterOffice } from "../dead-letter-office.ts";
 import type { EventHub } from "../event-hub.ts";
 import type { MessageViews } from "../message-view.ts";
-import type { Schedules } from "../schedules.ts";
 import type { SessionAccess } from "../session-access.ts";
 import type { WaitingMessages } from "../waiting-messages.ts";
 import { ApiError } from "./api-error.ts";
-import type { ArtifactLinks } from "./artifact-links.ts";
 import type { StreamSlots } from "./stream-slots.ts";
 import type { UploadSpool } from "./upload-spool.ts";
 

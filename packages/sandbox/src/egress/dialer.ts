@@ -1,7 +1,7 @@
 import { lookup } from "node:dns/promises";
-import { connect, type Socket } from "node:net";
+import { connect, isIP, type Socket } from "node:net";
 import { EgressRefusal } from "./decision.ts";
-import { isPublicAddress } from "./public-address.ts";
+import { isPublicAddress, isPublicOrPrivateAddress } from "./public-address.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Of a name with many addresses the first few are tried. */
@@ -12,6 +12,12 @@ export interface DialerOptions {
   readonly resolve?: (host: string) => Promise<readonly string[]>;
   /** @default those of the public internet; a test has its servers elsewhere */
   readonly mayDial?: (address: string) => boolean;
+}
+
+export interface DialTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly isPrivate?: boolean;
 }
 
 /**
@@ -27,8 +33,12 @@ export class Dialer {
     this.#mayDial = options.mayDial ?? isPublicAddress;
   }
 
-  /** @throws EgressRefusal */
-  async dial(host: string, port: number): Promise<Socket> {
+  /**
+   * @param target.isPrivate the host may be in the operator's own network. Only for a host that the operator wrote
+   *   down, which no agent chooses.
+   * @throws EgressRefusal
+   */
+  async dial({ host, port, isPrivate = false }: DialTarget): Promise<Socket> {
     let addresses: readonly string[];
     try {
       addresses = await this.#resolve(host);
@@ -36,8 +46,8 @@ export class Dialer {
       throw new EgressRefusal("unreachable", 502, "the host's name can't be resolved");
     }
     // One address of the inside among others is no accident.
-    if (!addresses.every(this.#mayDial)) {
-      throw new EgressRefusal("denied_address", 403, "the host has an address that is not public");
+    if (!addresses.every(isPrivate ? isPublicOrPrivateAddress : this.#mayDial)) {
+      throw new EgressRefusal("denied_address", 403, "the host has an address that may not be dialled");
     }
     for (const address of addresses.slice(0, ADDRESSES_TRIED_MAX)) {
       const socket = await connectTo(address, port);
@@ -48,6 +58,7 @@ export class Dialer {
 }
 
 async function resolveByHost(host: string): Promise<string[]> {
+  if (isIP(host) !== 0) return [host];
   // With the dot at its end the name is whole: no search domain of the host's network is tried.
   return (await lookup(`${host}.`, { all: true })).map(({ address }) => address);
 }

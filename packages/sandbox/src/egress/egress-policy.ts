@@ -11,6 +11,8 @@ import { EgressRefusal } from "./decision.ts";
 export interface CredentialRoute {
   readonly host: string;
   readonly port: number;
+  /** Whether it may be in the operator's own network. */
+  readonly isPrivate: boolean;
   /** Before the path of each request, without a slash at its end. */
   readonly basePath: string;
   /** By the header's name in lower case. */
@@ -29,11 +31,12 @@ export class EgressPolicy {
 
   constructor({ allow, credentials }: Pick<EgressDefinition, "allow" | "credentials">) {
     this.#patterns = allow.map(parseEgressPattern).filter((pattern) => typeof pattern !== "string");
-    for (const { as, upstream, header, secret } of credentials) {
+    for (const { as, upstream, header, secret, private: isPrivate } of credentials) {
       const { hostname, port, pathname } = new URL(upstream);
       const route = this.#routes.get(as) ?? {
         host: hostname,
         port: Number(port || 443),
+        isPrivate,
         basePath: pathname.replace(/\/$/, ""),
         secrets: new Map<string, string>(),
       };

@@ -6,14 +6,14 @@ import {
   STATUS_CODES,
   request as startRequest,
 } from "node:http";
-import type { Socket } from "node:net";
+import { isIP, type Socket } from "node:net";
 import { type Duplex, pipeline } from "node:stream";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import type { EgressDefinition } from "@longshore/shared";
 import { EGRESS_PORT } from "../helper/helper-paths.ts";
 import { CLIENT_HELLO_BYTES_MAX, readClientHello } from "./client-hello.ts";
 import { type EgressDecision, type EgressRecord, EgressRefusal } from "./decision.ts";
-import { Dialer } from "./dialer.ts";
+import { Dialer, type DialTarget } from "./dialer.ts";
 import { EgressPolicy, type Target } from "./egress-policy.ts";
 import { endToEndHeaders, withCredentials } from "./headers.ts";
 
@@ -173,7 +173,7 @@ export class EgressProxy {
         // It would be answered with the headers that it came with.
         if (request.method === "TRACE")
           throw new EgressRefusal("malformed", 405, "no TRACE with a credential");
-        const far = await this.#dialTls(target);
+        const far = await this.#dialTls(route);
         this.#record("credential", target);
         const headers = withCredentials(
           endToEndHeaders(request.rawHeaders, new Set(["host"])),
@@ -252,8 +252,8 @@ export class EgressProxy {
     pipeline(request, upstream, () => undefined);
   }
 
-  async #dial(target: Target): Promise<Socket> {
-    const socket = await this.#dialer.dial(target.host, target.port);
+  async #dial(target: DialTarget): Promise<Socket> {
+    const socket = await this.#dialer.dial(target);
     if (this.#isClosed) {
       socket.destroy();
       throw new EgressRefusal("unreachable", 502, "the activation is over");
@@ -262,7 +262,7 @@ export class EgressProxy {
     return socket;
   }
 
-  async #dialTls(target: Target): Promise<TLSSocket> {
+  async #dialTls(target: DialTarget): Promise<TLSSocket> {
     const socket = await this.#dial(target);
     const secured = Promise.withResolvers<TLSSocket>();
     const fail = () => {
@@ -272,7 +272,9 @@ export class EgressProxy {
     const timer = setTimeout(fail, HANDSHAKE_TIMEOUT_MS);
     const tls = connectTls({
       socket,
-      servername: target.host,
+      host: target.host,
+      // An address is no server name; the certificate is checked for it all the same.
+      ...(isIP(target.host) === 0 ? { servername: target.host } : {}),
       ALPNProtocols: ["http/1.1"],
       ...(this.#upstreamCa === undefined ? {} : { ca: this.#upstreamCa }),
     });

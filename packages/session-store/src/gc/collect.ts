@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { ListedObject } from "../backend/backend.ts";
 import { putContent } from "../backend/put-content.ts";
+import { GenerationNotFoundError, ObjectNotFoundError } from "../errors.ts";
 import { INBOUND_KEPT_MS } from "../inbound.ts";
 import { type DirectoryRef, directoryPrefix, generationOfLogKey, markKey } from "../keys.ts";
 import type { StoreContext } from "../store-context.ts";
@@ -34,6 +35,9 @@ export interface CollectReport {
 /** Marks that one run adds at most; what is left over is marked by the next. */
 const ADDED_MAX = 100_000;
 
+/** How often a run begins anew because another has meanwhile deleted what it had listed. */
+const ATTEMPTS_MAX = 3;
+
 /** The store's times are cut to the second, so something may be up to a second younger than it seems. */
 const CLOCK_STEP_MS = 1000;
 
@@ -55,9 +59,25 @@ const CLOCK_STEP_MS = 1000;
  * older ones, which it has merged, go last. The generations that are given up are said with it: they do not come back
  * when somebody raises the retention.
  *
- * Anything that can't be read ends the run before it deletes.
+ * Anything that can't be read ends the run before it deletes. What is gone may have been deleted by another collector since
+ * this one listed it, so that is looked at anew first.
  */
 export async function collect(
+  context: StoreContext,
+  ref: DirectoryRef,
+  options: CollectOptions,
+): Promise<CollectReport> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await collectOnce(context, ref, options);
+    } catch (error) {
+      const isGone = error instanceof GenerationNotFoundError || error instanceof ObjectNotFoundError;
+      if (!isGone || attempt === ATTEMPTS_MAX) throw error;
+    }
+  }
+}
+
+async function collectOnce(
   context: StoreContext,
   ref: DirectoryRef,
   options: CollectOptions,

@@ -121,7 +121,10 @@ export function artifactRoutes(app: Api, parts: RouteParts): void {
       response: { "4xx": problemSchema, "5xx": problemSchema },
     },
     handler: async (request, reply) => {
-      const { tenant, sessionId, ...artifact } = await links.verify(request.params.token);
+      const linked = await links.verify(request.params.token);
+      if (linked === "unknown") throw noArtifact();
+      if (linked === "expired") throw new ApiError(410, "LINK_EXPIRED", "The link has expired");
+      const { tenant, sessionId, ...artifact } = linked;
       // The address is the permission: it must not be told to what the content links to.
       reply.header("referrer-policy", "no-referrer");
       return await send(request, reply, { tenant, sessionId }, artifact, requestSignal(reply, closing));

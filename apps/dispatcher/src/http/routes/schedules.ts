@@ -1,6 +1,5 @@
-import { nameSchema, scheduledMessageSchema } from "@longshore/shared";
+import { type DueSchedule, nameSchema, scheduledMessageSchema } from "@longshore/shared";
 import { z } from "zod";
-import type { DueSchedule } from "../../schedules.ts";
 import { problemSchema } from "../problem.ts";
 import { type Api, type RouteParts, tenantOf } from "../route-parts.ts";
 
@@ -10,17 +9,29 @@ const scheduleViewSchema = z.object({
   timeZone: z.string().optional(),
   /** How often, in seconds. */
   everySeconds: z.number().optional(),
+  /** When, where it is for once. */
+  at: z.string().optional(),
   /** When it is due next; absent for a moment while it is being due. */
   nextAt: z.string().optional(),
   createdAt: z.string(),
+  /** The session whose agent made it. */
+  madeBy: z.string().optional(),
   message: scheduledMessageSchema,
 });
 
-function view({ id, timing, message, createdAt, nextMs }: DueSchedule): z.output<typeof scheduleViewSchema> {
+function view({
+  id,
+  timing,
+  message,
+  createdAt,
+  madeBy,
+  nextMs,
+}: DueSchedule): z.output<typeof scheduleViewSchema> {
   return {
     id,
-    ...("cron" in timing ? timing : { everySeconds: timing.everyMs / 1_000 }),
+    ...("everyMs" in timing ? { everySeconds: timing.everyMs / 1_000 } : timing),
     ...(nextMs === undefined ? {} : { nextAt: new Date(nextMs).toISOString() }),
+    ...(madeBy === undefined ? {} : { madeBy }),
     ...{ createdAt, message },
   };
 }
@@ -49,13 +60,14 @@ export function scheduleRoutes(app: Api, { schedules }: RouteParts): void {
       schema: {
         summary: "Send a message at set times",
         description:
-          "Either `cron` (five fields; `timeZone` is the agent's by default) or `every` (a duration such as `15m`, " +
-          "from `1m`). A schedule of the same id is replaced.",
+          "One of `cron` (five fields; `timeZone` is the agent's by default), `every` (a duration such as `15m`, from " +
+          "`1m`) and `at` (once, at a time at most a year ahead). A schedule of the same id is replaced.",
         body: z.strictObject({
           id: nameSchema,
           cron: z.string().optional(),
           timeZone: z.string().optional(),
           every: z.string().optional(),
+          at: z.string().optional(),
           message: scheduledMessageSchema,
         }),
         response: {

@@ -1,12 +1,14 @@
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import type { Clock, RedisClient } from "@longshore/shared";
-import { fleetKeys } from "@longshore/shared";
 import { z } from "zod";
-import { ApiError } from "./api-error.ts";
+import type { Clock } from "./clock.ts";
+import { fleetKeys } from "./keys.ts";
+import type { RedisClient } from "./redis.ts";
 
 const KEY_BYTES = 32;
 /** Longer ones are no links of ours, and are not looked at. */
 const TOKEN_MAX_LENGTH = 4_096;
+/** How often the key is looked for that is there unless somebody takes it out just then. */
+const KEY_ATTEMPTS = 3;
 
 /** What a link opens, and until when. Names are short: they are part of an address. */
 const claimsSchema = z.strictObject({
@@ -29,7 +31,7 @@ export interface LinkedArtifact {
 
 /**
  * Links with which anyone may read one artifact for a while: what it is and until when, signed (HMAC SHA-256) with a
- * key that all dispatchers find in Redis. Whoever takes the key out of Redis ends all links that were made with it.
+ * key that the fleet's processes find in Redis. Whoever takes the key out of Redis ends all links that were made with it.
  */
 export class ArtifactLinks {
   readonly #redis: RedisClient;
@@ -60,35 +62,30 @@ export class ArtifactLinks {
     return { token, expiresAt: new Date(expires * 1_000) };
   }
 
-  /** @throws ApiError `ARTIFACT_NOT_FOUND` for what was never signed, `LINK_EXPIRED` */
-  async verify(token: string): Promise<LinkedArtifact> {
+  /** What a link opens; `unknown` for what was never signed. */
+  async verify(token: string): Promise<LinkedArtifact | "unknown" | "expired"> {
     const [payload, signature] = token.length > TOKEN_MAX_LENGTH ? [] : token.split(".", 2);
     const key = await this.#redis.getBuffer(fleetKeys.artifactLinks);
-    if (payload === undefined || signature === undefined || key === null) throw unknown();
+    if (payload === undefined || signature === undefined || key === null) return "unknown";
     const given = Buffer.from(signature, "base64url");
     const right = mac(key, payload);
-    if (given.length !== right.length || !timingSafeEqual(given, right)) throw unknown();
+    if (given.length !== right.length || !timingSafeEqual(given, right)) return "unknown";
     const claims = claimsSchema.parse(JSON.parse(Buffer.from(payload, "base64url").toString("utf8")));
-    if (this.#clock.now() >= claims.e * 1_000)
-      throw new ApiError(410, "LINK_EXPIRED", "The link has expired");
+    if (this.#clock.now() >= claims.e * 1_000) return "expired";
     return { tenant: claims.t, sessionId: claims.s, id: claims.i, name: claims.n, contentType: claims.c };
   }
 
-  /** The key; the first dispatcher that needs one makes it. */
+  /** The key; whoever needs one first makes it. */
   async #makeKey(): Promise<Buffer> {
-    await this.#redis.setnx(fleetKeys.artifactLinks, randomBytes(KEY_BYTES));
-    const key = await this.#redis.getBuffer(fleetKeys.artifactLinks);
-    // Taken out in this very moment: the next request makes another.
-    if (key === null)
-      throw new ApiError(503, "BUSY", "The key of links was just changed", { retryAfterSeconds: 1 });
-    return key;
+    for (let attempt = 1; attempt <= KEY_ATTEMPTS; attempt++) {
+      await this.#redis.setnx(fleetKeys.artifactLinks, randomBytes(KEY_BYTES));
+      const key = await this.#redis.getBuffer(fleetKeys.artifactLinks);
+      if (key !== null) return key;
+    }
+    throw new Error("the key of links is taken out of Redis again and again");
   }
 }
 
 function mac(key: Buffer, payload: string): Buffer {
   return createHmac("sha256", key).update(`longshore artifact link\n${payload}`).digest();
-}
-
-function unknown(): ApiError {
-  return new ApiError(404, "ARTIFACT_NOT_FOUND", "There is no such artifact");
 }

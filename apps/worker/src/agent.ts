@@ -1,0 +1,72 @@
+import type { AcceptedMessage } from "@longshore/shared";
+import { FencedError } from "@longshore/shared";
+import { RolledBackError } from "./errors.ts";
+
+/** How long an agent that was told to end a turn may take before it is given up on, in ms. */
+export const CANCEL_GRACE_MS = 15_000;
+
+/** What an agent says in a turn, whatever its contract. */
+export type AgentUpdate =
+  /** A piece of text. */
+  | { readonly type: "text"; readonly text: string }
+  /** A whole text that is meant as the reply, whatever was said beside it. */
+  | { readonly type: "reply"; readonly text: string }
+  | {
+      readonly type: "tool";
+      readonly id: string;
+      readonly title?: string | undefined;
+      readonly status?: string | undefined;
+    }
+  /** A file that goes with the reply, by the path that the agent has for it. */
+  | { readonly type: "file"; readonly path: string }
+  /** What it says ends here, before its time. */
+  | { readonly type: "cut"; readonly reason: string };
+
+/** What a turn asks of an agent. */
+export interface TurnPrompt {
+  /** In the order in which they were accepted; at least one. */
+  readonly messages: readonly AcceptedMessage[];
+  /** What the agent sent in earlier attempts at this turn, whose doings were dropped. */
+  readonly sent: readonly string[];
+}
+
+export interface PromptOptions {
+  /** Each update of the turn, as it comes. */
+  readonly onUpdate: (update: AgentUpdate) => void;
+  /**
+   * Ends the turn: the agent is asked to end it, and given up on where it does not in time (`CANCEL_GRACE_MS`); at once
+   * where the reason is one of those that `endsAtOnce` names.
+   */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * An agent, as a turn sees it: what its definition's `contract` leaves the same. Nothing that it does is trusted; all
+ * that it says is bounded, and every wait for it has a limit.
+ */
+export interface Agent {
+  /** Resolves when it can serve no further turn, by itself or by `close`. */
+  readonly ended: Promise<void>;
+  readonly hasEnded: boolean;
+
+  /**
+   * To be called once, before the first turn and when the directory is the session's.
+   *
+   * @param earlier what `open` gave in an earlier activation of the session
+   * @returns what it is to be given next time; undefined where it needs nothing
+   */
+  open(earlier: string | undefined, signal: AbortSignal): Promise<string | undefined>;
+
+  /**
+   * One turn. @throws the reason of `signal` where that ended it; `TurnTimeoutError` beyond the turn's limit or its idle
+   * limit; `AgentExitedError`, `AgentOutOfMemoryError`, `AgentRefusedError`; errors of the sandbox
+   */
+  prompt(prompt: TurnPrompt, options: PromptOptions): Promise<unknown>;
+
+  close(): void;
+}
+
+/** Whether a turn that ends for this reason leaves nothing behind, so that the agent need not come to an end by itself. */
+export function endsAtOnce(reason: unknown): boolean {
+  return reason instanceof FencedError || reason instanceof RolledBackError;
+}

@@ -1,0 +1,64 @@
+import type { CollectedFiles } from "../outbox-files.ts";
+
+/** An entry of a conversation's history. */
+export interface HistoryEntry {
+  readonly at: string;
+  /** Of a message; undefined for what the agent, or the fleet, said. */
+  readonly from?: string | undefined;
+  readonly text: string;
+  /** How a message ended. */
+  readonly outcome?: string | undefined;
+  /** Names of the files that went with it. */
+  readonly files?: readonly string[] | undefined;
+}
+
+export interface SharedFile {
+  readonly url: string;
+  readonly expiresAt: string;
+}
+
+/** When a prompt is sent: one of `at` and `cron`. */
+export interface ToolTiming {
+  /** Once; ISO 8601 with an offset. */
+  readonly at?: string | undefined;
+  readonly cron?: string | undefined;
+  /** Of the cron. @default the agent's */
+  readonly timeZone?: string | undefined;
+}
+
+export interface ToolSchedule extends ToolTiming {
+  readonly id: string;
+  readonly prompt: string;
+  readonly nextAt?: string | undefined;
+}
+
+/** What the fleet's tools do: for the session whose sandbox called them, and for nothing else. */
+export interface SessionTools {
+  /**
+   * Sends a message to the turn's conversation now, before its answer.
+   *
+   * @param files paths as the agent names them
+   * @returns the files that went with it, and those that could not
+   * @throws NoTurnError; errors of the store
+   */
+  sendMessage(text: string, files: readonly string[]): Promise<CollectedFiles>;
+  /**
+   * Makes a link with which anyone may read a file as it is now.
+   *
+   * @param path as the agent names it
+   * @throws NoTurnError; FileRefusedError; NoLinkError; errors of the store
+   */
+  shareFile(path: string): Promise<SharedFile>;
+  /**
+   * Has a prompt sent to the turn's conversation at set times, from this session's agent to itself.
+   *
+   * @throws NoTurnError; ElsewhereError; TooManySchedulesError; as `Schedules.put`
+   */
+  schedule(prompt: string, timing: ToolTiming): Promise<ToolSchedule>;
+  /** Those that this session's agent made. */
+  listSchedules(): Promise<ToolSchedule[]>;
+  /** @throws ScheduleNotFoundError, also for what this session did not make */
+  cancelSchedule(id: string): Promise<void>;
+  /** What was said in the session last, oldest first. @param limit entries at most */
+  readHistory(limit: number): Promise<HistoryEntry[]>;
+}

@@ -1,0 +1,3 @@
+import { describeClaude } from "./describe-claude.ts";
+
+describeClaude("docker");

@@ -1,0 +1,3 @@
+import { describeExec } from "./describe-exec.ts";
+
+describeExec("bwrap");

@@ -1,0 +1,3 @@
+import { describeTools } from "./describe-tools.ts";
+
+describeTools("docker");
