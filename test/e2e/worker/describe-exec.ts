@@ -34,7 +34,13 @@ export function describeExec(runtime: "docker" | "bwrap"): void {
           impatient: {
             ...exec,
             command: RUN,
-            limits: { memory: "128MiB", cpus: 2, pids: 64, idle: "2s" },
+            limits: { idle: "2s" },
+            retry: { attempts: 1 },
+          },
+          hungry: {
+            ...exec,
+            command: RUN,
+            limits: { memory: "128MiB", cpus: 2, pids: 64 },
             retry: { attempts: 1 },
           },
           hasty: { ...exec, command: RUN, limits: { turn: "3s" }, retry: { attempts: 1 } },
@@ -216,7 +222,7 @@ export function describeExec(runtime: "docker" | "bwrap"): void {
 
     it("can use up its memory: told as that", async () => {
       const eater = "exec /usr/local/bin/node -e 'const a = []; for (;;) a.push(Buffer.alloc(8e6, 1))'";
-      expect(await ask("impatient", "memory", eater)).toMatchObject({
+      expect(await ask("hungry", "memory", eater)).toMatchObject({
         state: "dead",
         error: { code: expect.stringMatching(/^AGENT_(OUT_OF_MEMORY|EXITED)$/) },
       });

@@ -1,5 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { errnoOf } from "@longshore/shared";
 import type { SandboxLimits } from "../sandbox.ts";
 import type { CgroupAbilities, CgroupTree, SandboxCgroup } from "./cgroup.ts";
@@ -14,6 +15,13 @@ import {
   SANDBOXES_GROUP,
   waitUntil,
 } from "./cgroup-files.ts";
+
+/**
+ * A group whose processes keep forking may stay half frozen until it is thawed and frozen again. The figures
+ * are those of runc (libcontainer/cgroups/fs/freezer.go).
+ */
+const LOOKS_BEFORE_THAW = 50;
+const THAWED_MS = 10;
 
 /** Directories of the writable controllers' hierarchies. */
 export type CgroupV1Mounts = Readonly<Partial<Record<keyof CgroupAbilities, string>>>;
@@ -88,9 +96,22 @@ class CgroupV1 implements SandboxCgroup {
     const { freezer } = this.#groups;
     if (freezer === undefined) throw new Error("there is no freezer");
     const state = join(freezer, "freezer.state");
-    await writeFile(state, "FROZEN");
-    // Reading the state makes the kernel look again at processes that were forking.
-    await waitUntil(async () => (await readGroupFile(state)).trim() === "FROZEN", timeoutMs, "not frozen");
+    let looks = 0;
+    const isFrozen = async () => {
+      // A process that was made meanwhile can escape the freezer, and a parent then waits for its child for ever.
+      if (++looks % LOOKS_BEFORE_THAW === 0) {
+        await writeFile(state, "THAWED");
+        await delay(THAWED_MS);
+      }
+      await writeFile(state, "FROZEN");
+      return (await readGroupFile(state)).trim() === "FROZEN";
+    };
+    try {
+      await waitUntil(isFrozen, timeoutMs, "not frozen");
+    } catch (error) {
+      await this.thaw();
+      throw error;
+    }
   }
 
   async thaw(): Promise<void> {
