@@ -25,6 +25,7 @@ class Driver {
   readonly process: AgentProcess;
   readonly connection: ClientConnection;
   readonly updates: SessionUpdate[] = [];
+  context: object | undefined;
   readonly #listeners = new Set<() => void>();
   sessionId = "";
 
@@ -33,7 +34,8 @@ class Driver {
     this.connection = client({ name: "test" })
       .onNotification("session/update", ({ params }) => {
         if (params.sessionId === this.sessionId || this.sessionId === "") {
-          this.updates.push(params.update);
+          if (params.update.sessionUpdate === "usage_update") this.context = params.update;
+          else this.updates.push(params.update);
           for (const listener of this.#listeners) {
             listener();
           }

@@ -23,10 +23,15 @@ export interface ShellAgentOptions {
 /** Characters of a command's output that the reply carries. */
 const REPLY_LIMIT = 64 * 1024;
 
+/** A character counts as a token; so many fit into a context, as it is told. */
+const CONTEXT_CHARACTERS = 1_000_000;
+
 interface Session {
   readonly history: History;
   readonly cwd: string;
   readonly tools: readonly McpServer[];
+  /** Asked and answered since it was opened. */
+  characters: number;
   /** Of the running turn; absent between turns. */
   turn?: AbortController;
 }
@@ -47,7 +52,7 @@ export function shellAgent(options: ShellAgentOptions): AgentApp {
     if (history === undefined) {
       throw RequestError.resourceNotFound(id);
     }
-    const session = { history, cwd, tools };
+    const session = { history, cwd, tools, characters: 0 };
     sessions.set(id, session);
     return session;
   };
@@ -56,12 +61,16 @@ export function shellAgent(options: ShellAgentOptions): AgentApp {
     .onRequest("initialize", () => ({
       protocolVersion: 1,
       agentInfo: { name: "agent-shell", title: "Longshore's reference agent", version: "0.1.0" },
-      agentCapabilities: { loadSession: true, sessionCapabilities: { resume: {} } },
+      agentCapabilities: {
+        loadSession: true,
+        sessionCapabilities: { resume: {} },
+        promptCapabilities: { image: true, embeddedContext: true },
+      },
       authMethods: [],
     }))
     .onRequest("session/new", async ({ params }) => {
       const history = await History.create(options.home);
-      sessions.set(history.id, { history, cwd: params.cwd, tools: params.mcpServers });
+      sessions.set(history.id, { history, cwd: params.cwd, tools: params.mcpServers, characters: 0 });
       return { sessionId: history.id };
     })
     .onRequest("session/resume", async ({ params }) => {
@@ -104,8 +113,8 @@ async function takeTurn(
   requestId: JsonRpcId,
   signal: AbortSignal,
   options: ShellAgentOptions,
-): Promise<PromptResponse> {
-  const { messages, attachments } = parsePrompt(params.prompt);
+): Promise<PromptResponse & { readonly usage: Readonly<Record<string, number>> }> {
+  const { messages, attachments, contents } = parsePrompt(params.prompt);
   const { sessionId } = params;
   const send = (update: SessionUpdate): Promise<void> =>
     client.notify("session/update", { sessionId, update });
@@ -119,7 +128,12 @@ async function takeTurn(
       const surface = { stdout: options.stdout, exit: options.exit, client, sessionId, requestId, tools };
       reply =
         (await runBehaviour(message.text, surface)) ??
-        (await describeObservation(message, attachments, session.cwd, session.history.messageCount + index));
+        (await describeObservation(
+          message,
+          { attachments, contents },
+          session.cwd,
+          session.history.messageCount + index,
+        ));
       await send(textChunk(`${reply}\n`));
     }
     if (signal.aborted) {
@@ -127,7 +141,13 @@ async function takeTurn(
     }
   }
   await session.history.append(messages, reply);
-  return { stopReason: signal.aborted ? "cancelled" : "end_turn" };
+  const inputTokens = messages.reduce((sum, { text }) => sum + text.length, 0);
+  session.characters += inputTokens + reply.length;
+  await send({ sessionUpdate: "usage_update", used: session.characters, size: CONTEXT_CHARACTERS });
+  return {
+    stopReason: signal.aborted ? "cancelled" : "end_turn",
+    usage: { inputTokens, outputTokens: reply.length, totalTokens: inputTokens + reply.length },
+  };
 }
 
 function commandOf(message: PromptMessage): string | undefined {

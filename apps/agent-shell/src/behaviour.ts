@@ -58,6 +58,17 @@ const BEHAVIOURS: Readonly<
     return outcome.outcome === "selected" ? `permission: ${outcome.optionId}` : "permission: cancelled";
   },
 
+  /** Says a plan, its steps given one a line, the first of them under way. */
+  plan: async (argument, { client, sessionId }) => {
+    const entries = argument.split("\n").map((content, index) => ({
+      content,
+      priority: "medium" as const,
+      status: index === 0 ? ("in_progress" as const) : ("pending" as const),
+    }));
+    await client.notify("session/update", { sessionId, update: { sessionUpdate: "plan", entries } });
+    return `a plan of ${entries.length} steps`;
+  },
+
   /** Calls a tool of an MCP server: `NAME {"argument": ...}`; without a name, says which there are. */
   tool: async (argument, { tools }) => await callTool(tools, argument),
 

@@ -1,6 +1,6 @@
 import { lstat, opendir } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
-import type { PromptAttachment, PromptMessage } from "./prompt.ts";
+import type { Prompt, PromptMessage } from "./prompt.ts";
 
 /** Entries that are looked at, and paths that are named, in one observation. */
 const ENTRY_LIMIT = 10_000;
@@ -13,12 +13,13 @@ const PARTS = ["workspace", "inbox", "outbox"];
  * Says what the agent saw: the message, its attachments, the files of the session directory and how much
  * it remembers. The answer to any message that is no command.
  *
+ * @param contents What came in the prompt itself.
  * @param cwd The session's `workspace`; its siblings `inbox` and `outbox` are looked at too.
  * @param remembered Messages of earlier turns.
  */
 export async function describeObservation(
   message: PromptMessage,
-  attachments: readonly PromptAttachment[],
+  { attachments, contents }: Pick<Prompt, "attachments" | "contents">,
   cwd: string,
   remembered: number,
 ): Promise<string> {
@@ -28,6 +29,8 @@ export async function describeObservation(
   for (const attachment of attachments) {
     lines.push(`Attachment ${attachment.name}: ${await describeFile(attachment.path)}`);
   }
+  for (const { uri, mimeType, sizeBytes } of contents)
+    lines.push(`In the prompt ${basename(uri)}: ${mimeType}, ${sizeBytes} bytes`);
   lines.push(...(await describeFiles(cwd)));
   lines.push(`I remember ${remembered} earlier ${remembered === 1 ? "message" : "messages"}.`);
   return lines.join("\n");

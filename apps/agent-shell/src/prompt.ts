@@ -16,9 +16,17 @@ export interface PromptAttachment {
   readonly path: string;
 }
 
+/** Content that came in the prompt itself, by the URI it goes with. */
+export interface PromptContent {
+  readonly uri: string;
+  readonly mimeType: string;
+  readonly sizeBytes: number;
+}
+
 export interface Prompt {
   readonly messages: readonly PromptMessage[];
   readonly attachments: readonly PromptAttachment[];
+  readonly contents: readonly PromptContent[];
 }
 
 /** The sender is greedy, since a name may contain " in "; a channel contains no slash. */
@@ -27,19 +35,27 @@ const HEADER = /^\[(?<time>\S+) (?<sender>.*) in (?<conversation>[^\s/]+\/.*)\]$
 /**
  * Takes a prompt's content blocks apart: a text block is one message, with or without the worker's header
  * `[<time> <sender> in <channel>/<conversation>]` as its first line; a resource link is an attachment.
- * Other kinds of blocks are not announced by this agent's capabilities and are left out.
+ * An image, and a text that came with it, are contents. Other kinds of blocks are not announced by this agent's
+ * capabilities and are left out.
  */
 export function parsePrompt(blocks: readonly ContentBlock[]): Prompt {
   const messages: PromptMessage[] = [];
   const attachments: PromptAttachment[] = [];
+  const contents: PromptContent[] = [];
   for (const block of blocks) {
     if (block.type === "text") {
       messages.push(parseMessage(block.text));
     } else if (block.type === "resource_link") {
       attachments.push({ name: block.name, path: pathOf(block.uri) });
+    } else if (block.type === "image") {
+      const { uri, mimeType, data } = block;
+      contents.push({ uri: uri ?? "", mimeType, sizeBytes: Buffer.byteLength(data, "base64") });
+    } else if (block.type === "resource" && "text" in block.resource) {
+      const { uri, mimeType, text } = block.resource;
+      contents.push({ uri, mimeType: mimeType ?? "text/plain", sizeBytes: Buffer.byteLength(text) });
     }
   }
-  return { messages, attachments };
+  return { messages, attachments, contents };
 }
 
 function parseMessage(text: string): PromptMessage {

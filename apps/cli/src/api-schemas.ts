@@ -85,6 +85,12 @@ export const sessionSchema = z.looseObject({
   state: z.string().optional(),
   worker: z.string().optional(),
   retryAt: z.string().optional(),
+  usage: z
+    .looseObject({
+      tokens: z.record(z.string(), z.number()),
+      context: z.looseObject({ usedTokens: z.number(), sizeTokens: z.number() }).optional(),
+    })
+    .optional(),
 });
 
 export const generationListSchema = z.looseObject({ generations: z.array(generationSchema) });

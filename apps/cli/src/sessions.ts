@@ -75,8 +75,16 @@ export async function showSession(
   context.output.result({ ...session, generations }, () => {
     const state = describeActivity(session);
     const head = `session ${session.sessionId} of agent ${session.agent ?? "-"}: ${state}, ${session.waiting} waiting, ${session.undelivered} undelivered\n`;
-    return head + columns(generations.map(describeGeneration));
+    return head + describeUsage(session.usage) + columns(generations.map(describeGeneration));
   });
+}
+
+function describeUsage(usage: z.output<typeof sessionSchema>["usage"]): string {
+  if (usage === undefined) return "";
+  const parts = Object.entries(usage.tokens).map(([kind, count]) => `${count} ${kind}`);
+  const { context } = usage;
+  if (context !== undefined) parts.push(`${context.usedTokens} of ${context.sizeTokens} in context`);
+  return `tokens: ${parts.join(", ")}\n`;
 }
 
 function describeGeneration(commit: z.output<typeof generationSchema>): string[] {

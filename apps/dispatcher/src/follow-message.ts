@@ -71,6 +71,8 @@ function concerns(event: SessionEvent, messageId: string, turns: Set<string>): b
       return turns.has(event.turnId);
     case "text":
     case "tool":
+    case "plan":
+    case "usage":
     case "turn.cancelling":
     case "turn.failed":
       return turns.has(event.turnId);

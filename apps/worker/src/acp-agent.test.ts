@@ -107,7 +107,7 @@ function prompt(agent: AcpAgent, text: string, signal = never) {
     onFirst = resolve;
   });
   const stopReason = agent.prompt(
-    { messages: [saying(text)], sent: [] },
+    { messages: [saying(text)], sent: [], read: async () => Buffer.alloc(0) },
     {
       onUpdate: (update) => {
         updates.push(update);
@@ -139,6 +139,42 @@ describe("a turn", () => {
     const { stopReason, updates } = prompt(await openShell(), "$ echo here");
     expect(await stopReason).toBe("end_turn");
     expect(JSON.stringify(updates)).toContain("here");
+  });
+
+  it("gives plans, what the context holds and the turn's tokens", async () => {
+    const agent = await openShell();
+    const { stopReason, updates } = prompt(agent, "!plan look\nwrite");
+    await stopReason;
+    expect(updates).toEqual([
+      {
+        type: "plan",
+        entries: [
+          { content: "look", status: "in_progress" },
+          { content: "write", status: "pending" },
+        ],
+      },
+      { type: "text", text: "a plan of 2 steps\n" },
+      { type: "context", context: { usedTokens: 33, sizeTokens: 1_000_000 } },
+      { type: "tokens", tokens: { input: 16, output: 17 } },
+    ]);
+  });
+
+  it.each([
+    "null",
+    "7",
+    "{}",
+    "{ inputTokens: -1 }",
+    "{ inputTokens: 1.5, outputTokens: 2 }",
+    '{ inputTokens: "1" }',
+    "{ inputTokens: 1e300 }",
+  ])("has no tokens by a usage that makes no sense: %s", async (usage) => {
+    const result = `{ stopReason: "end_turn", usage: ${usage} }`;
+    const agent = scriptedAgent('{ sessionId: "s" }', `say({ id, result: ${result} });`);
+    await agent.initialize(never);
+    await agent.open(undefined, never);
+    const { stopReason, updates } = prompt(agent, "hello");
+    expect(await stopReason).toBe("end_turn");
+    expect(updates).toEqual([]);
   });
 
   it("goes on over garbage, stray answers and updates of another session", async () => {

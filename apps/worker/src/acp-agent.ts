@@ -12,7 +12,14 @@ import {
   type StopReason,
 } from "@agentclientprotocol/sdk";
 import { type Sandbox, TOOLS_COMMAND } from "@longshore/sandbox";
-import type { AgentDefinition, Clock } from "@longshore/shared";
+import {
+  type AgentDefinition,
+  agentContextSchema,
+  type Clock,
+  type TokenCounts,
+  tokenCountsSchema,
+  tokenKinds,
+} from "@longshore/shared";
 import {
   type Agent,
   type AgentUpdate,
@@ -155,7 +162,7 @@ export class AcpAgent implements Agent {
    */
   async prompt(asked: TurnPrompt, options: PromptOptions): Promise<StopReason> {
     options.signal.throwIfAborted();
-    const prompt = buildPrompt(asked);
+    const prompt = await buildPrompt(asked, this.#capabilities?.promptCapabilities ?? {});
     const limits = new TurnLimits(this.#definition.limits, this.#clock, () => this.#sandbox.stderrTail());
     this.#onUpdate = (update) => {
       limits.sign();
@@ -166,7 +173,7 @@ export class AcpAgent implements Agent {
     const stop = AbortSignal.any([limits.signal, options.signal]);
     let hasAnswered = false;
     try {
-      const { stopReason } = await this.#request("session/prompt", stop, CANCEL_GRACE_MS, () => {
+      const answer = await this.#request("session/prompt", stop, CANCEL_GRACE_MS, () => {
         const answer = this.#connection.agent.request("session/prompt", { sessionId, prompt });
         const cancel = () =>
           void this.#connection.agent.notify("session/cancel", { sessionId }).catch(() => undefined);
@@ -174,9 +181,11 @@ export class AcpAgent implements Agent {
         return answer.finally(() => stop.removeEventListener("abort", cancel));
       });
       hasAnswered = true;
+      const tokens = tokensOf(answer);
+      if (tokens !== undefined) options.onUpdate({ type: "tokens", tokens });
       // What a cancelled turn answers is not the answer.
       stop.throwIfAborted();
-      return stopReason;
+      return answer.stopReason;
     } finally {
       if (stop.aborted && !hasAnswered) this.close();
       this.#onUpdate = undefined;
@@ -265,7 +274,33 @@ function updateOf(update: SessionUpdate): AgentUpdate | undefined {
     const { toolCallId: id, title, status } = update;
     return { type: "tool", id, title: title ?? undefined, status: status ?? undefined };
   }
+  if (update.sessionUpdate === "plan")
+    return { type: "plan", entries: update.entries.map(({ content, status }) => ({ content, status })) };
+  if (update.sessionUpdate === "usage_update") {
+    const { used: usedTokens, size: sizeTokens, cost } = update;
+    const context = agentContextSchema.safeParse({
+      usedTokens,
+      sizeTokens,
+      cost: cost ? { amount: cost.amount, currency: cost.currency } : undefined,
+    });
+    return context.success ? { type: "context", context: context.data } : undefined;
+  }
   return undefined;
+}
+
+/**
+ * The turn's tokens by its answer's `usage`. That is not in the protocol's stable part yet, so an answer in which it
+ * can't be understood is one without it.
+ */
+function tokensOf(answer: object): TokenCounts | undefined {
+  if (!("usage" in answer) || typeof answer.usage !== "object" || answer.usage === null) return undefined;
+  const usage = answer.usage as Readonly<Record<string, unknown>>;
+  const counted = tokenKinds.flatMap((kind) => {
+    const count = usage[`${kind}Tokens`];
+    return count === undefined || count === null ? [] : [[kind, count]];
+  });
+  if (counted.length === 0) return undefined;
+  return tokenCountsSchema.safeParse(Object.fromEntries(counted)).data;
 }
 
 function answerPermission(

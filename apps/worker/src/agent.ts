@@ -1,4 +1,4 @@
-import type { AcceptedMessage } from "@longshore/shared";
+import type { AcceptedMessage, AgentContext, StoredAttachment, TokenCounts } from "@longshore/shared";
 import { FencedError } from "@longshore/shared";
 import { RolledBackError } from "./errors.ts";
 
@@ -17,10 +17,21 @@ export type AgentUpdate =
       readonly title?: string | undefined;
       readonly status?: string | undefined;
     }
+  | { readonly type: "plan"; readonly entries: readonly PlanEntry[] }
+  /** What the turn used, once, at its end. */
+  | { readonly type: "tokens"; readonly tokens: TokenCounts }
+  /** How full the agent's context is. */
+  | { readonly type: "context"; readonly context: AgentContext }
   /** A file that goes with the reply, by the path that the agent has for it. */
   | { readonly type: "file"; readonly path: string }
   /** What it says ends here, before its time. */
   | { readonly type: "cut"; readonly reason: string };
+
+/** Something that an agent means to do in a turn. */
+export interface PlanEntry {
+  readonly content: string;
+  readonly status: string;
+}
 
 /** What a turn asks of an agent. */
 export interface TurnPrompt {
@@ -28,6 +39,8 @@ export interface TurnPrompt {
   readonly messages: readonly AcceptedMessage[];
   /** What the agent sent in earlier attempts at this turn, whose doings were dropped. */
   readonly sent: readonly string[];
+  /** The whole content of an attachment of one of the messages. @throws errors of the store */
+  readonly read: (attachment: StoredAttachment) => Promise<Buffer>;
 }
 
 export interface PromptOptions {

@@ -55,6 +55,21 @@ function message(id: string): AcceptedMessage {
   };
 }
 
+it("sums what turns used, and keeps what the agent last said of its context", () => {
+  const ends = [endMessage(message("m"), "answered")];
+  const next = { agent: "shell", ends, undelivered: [], generation: 1 };
+  const first = nextNote(undefined, {
+    ...next,
+    usage: { tokens: { input: 3, output: 4 }, context: { usedTokens: 7, sizeTokens: 10 } },
+  });
+  const between = nextNote(first, next);
+  const last = nextNote(between, { ...next, usage: { tokens: { input: 2, cachedRead: 5 } } });
+  expect(last.usage).toEqual({
+    tokens: { input: 5, output: 4, cachedRead: 5 },
+    context: { usedTokens: 7, sizeTokens: 10 },
+  });
+});
+
 const answered = (id: string, parent?: CommitNote): CommitNote =>
   nextNote(parent, {
     agent: "shell",

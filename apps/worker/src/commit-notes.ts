@@ -1,5 +1,6 @@
 import type { Commit } from "@longshore/session-store";
 import {
+  addUsage,
   type CommitNote,
   commitNoteSchema,
   deriveReplyId,
@@ -8,6 +9,7 @@ import {
   RECENT_MESSAGES,
   type Reply,
   SENT_MAX,
+  type SessionUsage,
 } from "@longshore/shared";
 import { CommitNoteUnreadableError } from "./errors.ts";
 
@@ -64,6 +66,8 @@ export interface NextNote {
   readonly wholeGeneration?: number;
   /** A message that the agent sends before its turn has ended. */
   readonly sends?: string | undefined;
+  /** What the turn used. */
+  readonly usage?: SessionUsage | undefined;
   /** Messages that were dropped from the context since the commit before. @default 0 */
   readonly contextDropped?: number;
 }
@@ -86,6 +90,7 @@ export function nextNote(
       : [{ generation: next.generation, text: next.sends.slice(0, SENT_TEXT_MAX) }]),
   ].slice(-SENT_MAX);
   const agentSessionId = "agentSessionId" in next ? next.agentSessionId : parent?.agentSessionId;
+  const usage = next.usage === undefined ? parent?.usage : addUsage(parent?.usage, next.usage);
   return {
     agent: next.agent,
     ...(next.turnId === undefined ? {} : { turnId: next.turnId }),
@@ -95,6 +100,7 @@ export function nextNote(
     recent: [...(parent?.recent ?? []), ...idsToRemember(ends)].slice(-RECENT_MESSAGES),
     ...(agentSessionId === undefined ? {} : { agentSessionId }),
     ...(sent.length === 0 ? {} : { sent }),
+    ...(usage === undefined ? {} : { usage }),
     ...(next.wholeGeneration === undefined ? {} : { wholeGeneration: next.wholeGeneration }),
     ...(next.contextDropped ? { contextDropped: next.contextDropped } : {}),
     ...(next.publishedBy === undefined ? {} : { publishedBy: next.publishedBy }),

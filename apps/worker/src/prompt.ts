@@ -1,6 +1,7 @@
+import { isUtf8 } from "node:buffer";
 import { pathToFileURL } from "node:url";
 import type { ContentBlock } from "@agentclientprotocol/sdk";
-import type { AcceptedMessage } from "@longshore/shared";
+import type { AcceptedMessage, StoredAttachment } from "@longshore/shared";
 import type { TurnPrompt } from "./agent.ts";
 
 /** Where a message's attachments are, below the session directory. */
@@ -8,11 +9,34 @@ export function inboxDirectory(messageId: string): string {
   return `inbox/${messageId}`;
 }
 
+/** What an agent takes beside text and links, as it says when it begins. */
+export interface PromptAbilities {
+  readonly image?: boolean;
+  readonly embeddedContext?: boolean;
+}
+
+/**
+ * The images that models take, and how large each may be: as base64 the 5 MB that the Messages API of Anthropic, the
+ * strictest of those we know, takes.
+ */
+const IMAGE_TYPES: ReadonlySet<string> = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
+const IMAGE_BYTES_MAX = 3_750_000;
+/** The largest text that is put into the prompt itself. */
+const TEXT_BYTES_MAX = 64 * 1024;
+const TEXT_TYPE = /^(?:text\/.+|application\/(?:json|xml|yaml|toml|(?:[\w.-]+\+)?(?:json|xml)))$/;
+/** Of all contents in one prompt together. The others are links only. */
+const CONTENTS_MAX = 20;
+const CONTENT_BYTES_MAX = 16 * 1024 * 1024;
+
 /**
  * A turn's prompt: one text block a message, with time, sender and conversation in a short header, its
- * attachments after it as links to their absolute path in the sandbox. Before them, what was sent already.
+ * attachments after it as links to their absolute path in the sandbox, and the content of small images and texts too
+ * where the agent takes them. Before them, what was sent already.
  */
-export function buildPrompt({ messages, sent }: TurnPrompt): ContentBlock[] {
+export async function buildPrompt(
+  { messages, sent, read }: TurnPrompt,
+  abilities: PromptAbilities,
+): Promise<ContentBlock[]> {
   const reminder: ContentBlock[] =
     sent.length === 0
       ? []
@@ -22,28 +46,65 @@ export function buildPrompt({ messages, sent }: TurnPrompt): ContentBlock[] {
             text: `${SENT_ALREADY}\n${sent.map((text) => `> ${text.replaceAll("\n", "\n> ")}`).join("\n\n")}`,
           },
         ];
-  return [...reminder, ...messages.flatMap(blocksOf)];
+  const contents = new Contents(abilities, read);
+  const blocks = [...reminder];
+  for (const message of messages) {
+    blocks.push(headedText(message));
+    for (const attachment of message.attachments) {
+      const link = linkTo(message, attachment);
+      blocks.push(link, ...(await contents.take(link.uri, attachment)));
+    }
+  }
+  return blocks;
+}
+
+/** Contents of attachments that go into one prompt. */
+class Contents {
+  readonly #abilities: PromptAbilities;
+  readonly #read: TurnPrompt["read"];
+  #count = 0;
+  #bytes = 0;
+
+  constructor(abilities: PromptAbilities, read: TurnPrompt["read"]) {
+    this.#abilities = abilities;
+    this.#read = read;
+  }
+
+  async take(uri: string, attachment: StoredAttachment): Promise<ContentBlock[]> {
+    const { contentType, sizeBytes } = attachment;
+    const [mimeType = ""] = contentType.toLowerCase().split(/ *;/);
+    const isImage = IMAGE_TYPES.has(mimeType) && sizeBytes <= IMAGE_BYTES_MAX && this.#abilities.image;
+    const isText = TEXT_TYPE.test(mimeType) && sizeBytes <= TEXT_BYTES_MAX && this.#abilities.embeddedContext;
+    if (!isImage && !isText) return [];
+    if (this.#count >= CONTENTS_MAX || this.#bytes + sizeBytes > CONTENT_BYTES_MAX) return [];
+    const content = await this.#read(attachment);
+    if (isText && !isUtf8(content)) return [];
+    this.#count++;
+    this.#bytes += sizeBytes;
+    return isImage
+      ? [{ type: "image", mimeType, data: content.toString("base64"), uri }]
+      : [{ type: "resource", resource: { uri, mimeType, text: content.toString("utf8") } }];
+  }
 }
 
 const SENT_ALREADY =
   "[An earlier attempt at this turn failed, and what it did was undone. It had sent these messages to the conversation already:]";
 
-function blocksOf(message: AcceptedMessage): ContentBlock[] {
-  return [
-    {
-      type: "text",
-      text: `[${message.sentAt ?? message.acceptedAt} ${message.sender.name ?? message.sender.id} in ${message.channel}/${message.conversation}${message.thread === undefined ? "" : `/${message.thread}`}]\n${message.text}`,
-    },
-    ...message.attachments.map(
-      (attachment): ContentBlock => ({
-        type: "resource_link",
-        name: attachment.name,
-        uri: pathToFileURL(`/session/${inboxDirectory(message.id)}/${attachment.name}`).href,
-        mimeType: attachment.contentType,
-        size: attachment.sizeBytes,
-      }),
-    ),
-  ];
+function headedText(message: AcceptedMessage): ContentBlock {
+  return {
+    type: "text",
+    text: `[${message.sentAt ?? message.acceptedAt} ${message.sender.name ?? message.sender.id} in ${message.channel}/${message.conversation}${message.thread === undefined ? "" : `/${message.thread}`}]\n${message.text}`,
+  };
+}
+
+function linkTo(message: AcceptedMessage, { name, contentType, sizeBytes }: StoredAttachment) {
+  return {
+    type: "resource_link" as const,
+    name,
+    uri: pathToFileURL(`/session/${inboxDirectory(message.id)}/${name}`).href,
+    mimeType: contentType,
+    size: sizeBytes,
+  };
 }
 
 /** A turn's prompt for a command: what it reads from standard input, as docs/agents.md has it. */

@@ -1,4 +1,5 @@
-import type { Logger, SessionEvent, SessionState } from "@longshore/shared";
+import type { AgentContext, Logger, SessionEvent, SessionState, TokenCounts } from "@longshore/shared";
+import type { PlanEntry } from "./agent.ts";
 
 /** Pieces of text that come within this time after another become one event, in ms. */
 const GATHER_MS = 50;
@@ -8,7 +9,10 @@ const WAITING_MAX = 64 * 1024;
 const WRITES_WAITING_MAX = 256;
 /** The text of one event, in characters. */
 const EVENT_TEXT_MAX = 16 * 1024;
-/** The status of a tool call that is repeated, in characters: a word of the protocol, if the agent is kind. */
+/** Entries of a plan that are repeated, and the characters of each. */
+const PLAN_ENTRIES_MAX = 50;
+const PLAN_ENTRY_MAX = 256;
+/** The status of a tool call, or of an entry of a plan, that is repeated, in characters: a word of the protocol, if the agent is kind. */
 const STATUS_MAX = 64;
 
 /**
@@ -62,6 +66,22 @@ export class TurnEvents {
       ...(title === undefined ? {} : { title: title.slice(0, 1024) }),
       ...(status === undefined ? {} : { status: status.slice(0, STATUS_MAX) }),
     });
+  }
+
+  plan(entries: readonly PlanEntry[]): void {
+    this.#flushText();
+    this.#write({
+      type: "plan",
+      turnId: this.#turnId,
+      entries: entries.slice(0, PLAN_ENTRIES_MAX).map(({ content, status }) => ({
+        content: content.slice(0, PLAN_ENTRY_MAX),
+        status: status.slice(0, STATUS_MAX),
+      })),
+    });
+  }
+
+  usage(usage: { readonly tokens?: TokenCounts; readonly context?: AgentContext }): void {
+    this.#write({ type: "usage", turnId: this.#turnId, ...usage });
   }
 
   /** Resolves when everything said so far was written, or could not be, or is not waited for any more. */

@@ -1,3 +1,4 @@
+import { buffer } from "node:stream/consumers";
 import {
   type Commit,
   CommitUnsettledError,
@@ -16,6 +17,8 @@ import {
   type Metrics,
   type Reply,
   type SessionState,
+  type SessionUsage,
+  type TokenKind,
   TurnCancelledError,
 } from "@longshore/shared";
 import type { AgentUpdate } from "./agent.ts";
@@ -85,6 +88,7 @@ export class Turn {
   readonly #wholeGeneration: number;
   /** Paths of files that the agent wants to go with its reply. */
   readonly #files = new Set<string>();
+  #usage: SessionUsage | undefined;
   #hasStarted = false;
   /** Checkpoints, by time and of messages that are sent, one after another. */
   #committing: Promise<unknown> = Promise.resolve();
@@ -149,7 +153,11 @@ export class Turn {
     try {
       const sent = sentBefore(readNote(running.copy.base)).map(({ text }) => text);
       await running.agent.prompt(
-        { messages: this.#messages.inOrder, sent },
+        {
+          messages: this.#messages.inOrder,
+          sent,
+          read: async ({ sha256 }) => await buffer((await store.openInbound(ref, sha256, signal)).stream()),
+        },
         {
           onUpdate: (update) => this.#follow(update, text, events),
           signal,
@@ -180,6 +188,18 @@ export class Turn {
         text.toolCalled();
         events.tool(update.id, update.title, update.status);
         break;
+      case "plan":
+        events.plan(update.entries);
+        break;
+      case "tokens":
+        this.#countTokens(update.tokens);
+        this.#usage = { ...this.#usage, tokens: update.tokens };
+        events.usage({ tokens: update.tokens });
+        break;
+      case "context":
+        this.#usage = { tokens: {}, ...this.#usage, context: update.context };
+        events.usage({ context: update.context });
+        break;
       case "cut":
         text.cut(update.reason);
         break;
@@ -188,6 +208,12 @@ export class Turn {
         if (this.#files.size <= this.#options.running.definition.limits.attachments)
           this.#files.add(update.path);
     }
+  }
+
+  #countTokens(tokens: SessionUsage["tokens"]): void {
+    const { metrics, ref, agentName: agent } = this.#options;
+    for (const [kind, count] of Object.entries(tokens) as [TokenKind, number][])
+      metrics.agentTokens.inc({ tenant: ref.tenant, agent, kind }, count);
   }
 
   /**
@@ -349,6 +375,7 @@ export class Turn {
       agentSessionId,
       ends: endTurnMessages(this.#messages, outcome),
       replies,
+      usage: this.#usage,
       contextDropped: this.#messages.contextDropped,
     });
     phases.measure("commit", committedAt);

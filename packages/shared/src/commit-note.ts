@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { sessionUsageSchema } from "./agent-usage.ts";
 import { type AcceptedMessage, acceptedMessageSchema } from "./message.ts";
 import { endedOperationSchema, summarizeOperation } from "./operation.ts";
 
@@ -98,6 +99,8 @@ export const commitNoteSchema = z.strictObject({
     .array(z.strictObject({ generation: z.int().positive(), text: z.string() }))
     .max(SENT_MAX)
     .optional(),
+  /** What the session used up to here. */
+  usage: sessionUsageSchema.optional(),
   /** In a checkpoint: the generation that its turn began from, and is tried again from; 0: the empty directory. */
   wholeGeneration: z.int().nonnegative().optional(),
   /** Of the `publish` patterns by which its files were to be published after it: a hash. */

@@ -1,3 +1,14 @@
+export {
+  type AgentContext,
+  addUsage,
+  agentContextSchema,
+  type SessionUsage,
+  sessionUsageSchema,
+  type TokenCounts,
+  type TokenKind,
+  tokenCountsSchema,
+  tokenKinds,
+} from "./agent-usage.ts";
 export { ArtifactLinks, type LinkedArtifact } from "./artifact-links.ts";
 export { type ClientEnvironment, readClientEnvironment } from "./client-environment.ts";
 export { type Clock, systemClock } from "./clock.ts";

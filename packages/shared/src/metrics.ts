@@ -41,6 +41,12 @@ export class Metrics {
     buckets: PHASE_BUCKETS,
     registers: [this.registry],
   });
+  readonly agentTokens = new Counter({
+    name: "longshore_agent_tokens_total",
+    help: "Tokens that agents said they used, by kind: input, output, thought, cachedRead, cachedWrite; of failed turns too, where the agent could still say it",
+    labelNames: ["tenant", "agent", "kind"] as const,
+    registers: [this.registry],
+  });
   readonly mailboxMessages = new Gauge({
     name: "longshore_mailbox_messages",
     help: "Messages accepted and not ended, as of the last sweep",

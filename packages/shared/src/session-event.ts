@@ -1,3 +1,4 @@
+import type { AgentContext, TokenCounts } from "./agent-usage.ts";
 import type { MessageState } from "./message.ts";
 
 /**
@@ -15,6 +16,19 @@ export type SessionEvent =
       readonly toolCallId: string;
       readonly title?: string;
       readonly status?: string;
+    }
+  /** What the agent means to do; the last one counts. */
+  | {
+      readonly type: "plan";
+      readonly turnId: string;
+      readonly entries: readonly { readonly content: string; readonly status: string }[];
+    }
+  /** What the turn used so far, as the agent reports it: `tokens` at its end, `context` as often as the agent says it. */
+  | {
+      readonly type: "usage";
+      readonly turnId: string;
+      readonly tokens?: TokenCounts;
+      readonly context?: AgentContext;
     }
   /**
    * The turn is to end before its time: `cancel` ends its messages, what it did stays; `rollback` drops what it did,

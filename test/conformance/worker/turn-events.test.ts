@@ -39,6 +39,7 @@ it("says text and tool calls in their order: what comes after a silence at once,
 it("bounds what an agent makes it say (I11)", async () => {
   const { events, read } = begin();
   const long = "x".repeat(1_000_000);
+  events.plan(Array.from({ length: 1_000 }, () => ({ content: long, status: long })));
   for (let index = 0; index < 2_000; index++) events.tool(long, long, long);
   events.text(long);
   await events.flush(never);

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { SessionUsage } from "@longshore/shared";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { claude as claudePackage } from "../../../infra/setup/npm-agent.ts";
 import type { Api } from "../../support/api.ts";
@@ -7,6 +8,10 @@ import { Fleet, type FleetOptions } from "../../support/fleet.ts";
 import { type Answer, MessagesApi } from "../../support/messages-api.ts";
 import { ProvidedAgent } from "../../support/npm-agent.ts";
 import { ready, took } from "./describe-warm.ts";
+
+/** A PNG of one pixel. */
+const PIXEL =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
 
 const say = (text: string): Answer => [{ type: "text", text }];
 const call = (name: string, input: unknown): Answer => [{ type: "tool_use", name, input }];
@@ -53,7 +58,8 @@ export function describeClaude(runtime: "docker" | "bwrap"): void {
               command: "env; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; grep -r sk- ~",
             });
       };
-      const first = await api.ask("c", "1", "My colour is blue, write it down.");
+      const pixel = { name: "pixel.png", contentType: "image/png", data: PIXEL };
+      const first = await api.ask("c", "1", "My colour is blue, write it down.", { attachments: [pixel] });
       expect([first.state, textOf(first)]).toEqual(["answered", "It is written."]);
       expect(await api.file(first.sessionId, "workspace/notes.txt")).toBe("remember: blue\n");
       // The answer to it shows what the agent can see.
@@ -61,6 +67,11 @@ export function describeClaude(runtime: "docker" | "bwrap"): void {
       expect(second.state).toBe("answered");
       const { said } = provider.requests.at(-1) as (typeof provider.requests)[number];
       expect(said.join("\n")).toContain("My colour is blue");
+      // It takes images, so it was shown the one that came with the message.
+      expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(PIXEL);
+      const { usage } = await api.json<{ usage?: SessionUsage }>("GET", `/v1/sessions/${first.sessionId}`);
+      expect(usage?.tokens).toMatchObject({ input: expect.any(Number), output: expect.any(Number) });
+      expect(usage?.tokens.output).toBeGreaterThan(0);
       expect(said.join("\n")).toContain("ANTHROPIC_BASE_URL=http://127.0.0.1:3128/anthropic");
       expect(said.join("\n")).not.toContain(provider.key);
       expect(provider.refused).toEqual([]);

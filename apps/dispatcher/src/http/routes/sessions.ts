@@ -1,5 +1,5 @@
 import type { Commit, TableDelta } from "@longshore/session-store";
-import { commitNoteSchema } from "@longshore/shared";
+import { commitNoteSchema, sessionUsageSchema } from "@longshore/shared";
 import { z } from "zod";
 import { followEvents } from "../../follow-events.ts";
 import { activityOf, sessionActivitySchema } from "../../session-activity.ts";
@@ -99,6 +99,8 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
             ...sessionActivitySchema.shape,
             /** The newest generation; absent where none was committed. */
             newest: generationSchema.optional(),
+            /** What its agents reported; absent where they reported nothing. */
+            usage: sessionUsageSchema.optional(),
             /** Replies that could not be delivered. */
             deadReplies: z.array(
               z.object({
@@ -126,7 +128,8 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
         store.readNewest({ tenant, sessionId }, signal),
         state.readDeadReplies(sessionId),
       ]);
-      const agent = summary.agent ?? commitNoteSchema.safeParse(newest?.note).data?.agent;
+      const note = commitNoteSchema.safeParse(newest?.note).data;
+      const agent = summary.agent ?? note?.agent;
       return {
         sessionId,
         ...(agent === undefined ? {} : { agent }),
@@ -135,6 +138,7 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
         active: summary.leasedBy !== undefined,
         ...activityOf(summary, clock.now()),
         ...(newest === undefined ? {} : { newest: viewGeneration(newest) }),
+        ...(note?.usage === undefined ? {} : { usage: note.usage }),
         deadReplies: dead.map(({ reply: { id, channel, conversation }, error, attempts, diedAt }) => ({
           ...{ replyId: id, channel, conversation, error, attempts },
           diedAt: new Date(diedAt).toISOString(),
