@@ -6,5 +6,6 @@ export const commands: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ["chaos", async () => (await import("./chaos.ts")).chaos],
   ["bench", async () => (await import("./bench.ts")).bench],
   ["demo", async () => (await import("./demo.ts")).demo],
+  ["try", async () => (await import("./try.ts")).tryAgent],
   ["dev", async () => (await import("./dev.ts")).dev],
 ]);

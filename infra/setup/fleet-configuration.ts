@@ -3,7 +3,13 @@ import { stringify } from "yaml";
 
 /** How the reference agent is run. */
 export type LocalSandbox =
-  | { readonly runtime: "docker"; readonly engine: string; readonly image: string }
+  | {
+      readonly runtime: "docker";
+      readonly engine: string;
+      readonly image: string;
+      /** Of another agent than the reference agent. */
+      readonly agent?: LocalAgent;
+    }
   | {
       readonly runtime: "bwrap";
       readonly rootfs: string;
@@ -12,6 +18,13 @@ export type LocalSandbox =
       /** Of that agent. @default "acp" */
       readonly contract?: "acp" | "exec";
     };
+
+/** An agent of somebody's own. */
+export interface LocalAgent {
+  readonly name: string;
+  /** As below `agents:` of `longshore.yaml`; tenant, runtime and image are the fleet's. */
+  readonly definition: Readonly<Record<string, unknown>>;
+}
 
 /** Where the agent is in its image and root file system. */
 const agentCommand = ["/usr/local/bin/node", "/opt/agent/main.js"];
@@ -33,19 +46,20 @@ export interface FleetConfigurationOptions {
   readonly warm?: number;
 }
 
-/** `longshore.yaml` of a fleet on one machine: one tenant, the reference agent as `helper`, over HTTP. */
+/** `longshore.yaml` of a fleet on one machine: one tenant, over HTTP, the reference agent as `helper` or another one. */
 export function fleetConfiguration(options: FleetConfigurationOptions): string {
   const { key, sandbox, leaseSeconds = 15, places = 4, warm = 0 } = options;
   const hash = `sha256:${createHash("sha256").update(key).digest("hex")}`;
   const sandboxed =
     sandbox.runtime === "docker"
-      ? { runtime: "docker", image: sandbox.image }
+      ? { ...sandbox.agent?.definition, runtime: "docker", image: sandbox.image }
       : {
           runtime: "bwrap",
           rootfs: sandbox.rootfs,
           command: sandbox.command ?? agentCommand,
           contract: sandbox.contract ?? "acp",
         };
+  const agent = sandbox.runtime === "docker" ? (sandbox.agent?.name ?? "helper") : "helper";
   return stringify({
     tenants: {
       default: {
@@ -54,8 +68,8 @@ export function fleetConfiguration(options: FleetConfigurationOptions): string {
         limits: { messagesPerMinute: 1_000_000, runningTurns: 1_000 },
       },
     },
-    agents: { helper: { tenant: "default", ...sandboxed, warm, retry: { backoff: "200ms" } } },
-    routes: [{ channel: "http", agent: "helper", session: "per-thread" }],
+    agents: { [agent]: { warm, retry: { backoff: "200ms" }, ...sandboxed, tenant: "default" } },
+    routes: [{ channel: "http", agent, session: "per-thread" }],
     channels: { http: {} },
     worker: { places, lease: `${leaseSeconds}s`, drain: "10s" },
   });

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import type Dockerode from "dockerode";
 import { archive, contentHash, type Files } from "./archive.ts";
@@ -11,14 +11,18 @@ import { repositoryRoot } from "./paths.ts";
 export interface ImageRecipe {
   /** The image's name without a tag. */
   readonly repository: string;
-  /** The Dockerfile, relative to the clone. */
+  /** The Dockerfile, relative to the clone or absolute. */
   readonly dockerfile: string;
   /** What else the builder sees. */
   readonly context: readonly Files[];
+  /** Paths of the context that the builder does not see, in a `.dockerignore`. @default the clone's */
+  readonly ignore?: Files;
+  /** Of what the Dockerfile runs. @default "none" */
+  readonly network?: "none" | "host";
 }
 
 /**
- * Builds an image on a base, without a registry and without network, unless the engine has it.
+ * Builds an image on a base, without a registry and without network but what the recipe says, unless the engine has it.
  *
  * @returns its name, whose tag is a hash of its content, so that clones that share an engine don't take
  * each other's; it gets the tag `dev` too, which documents and examples use.
@@ -28,10 +32,10 @@ export async function buildImage(engine: Dockerode, base: DebianBase, recipe: Im
   // At the context's root, where the builder takes it away before it compares contexts: images of one
   // context but different Dockerfiles share its layer.
   const instructions = {
-    directory: join(repositoryRoot, dirname(dockerfile)),
+    directory: resolve(repositoryRoot, dirname(dockerfile)),
     names: [basename(dockerfile)],
   };
-  const rules = { directory: repositoryRoot, names: [".dockerignore"] };
+  const rules = recipe.ignore ?? { directory: repositoryRoot, names: [".dockerignore"] };
   const context = [instructions, rules, ...recipe.context];
   const content = `${base.key} ${await contentHash(context)}`;
   const name = `${repository}:${createHash("sha256").update(content).digest("hex").slice(0, 12)}`;
@@ -41,7 +45,7 @@ export async function buildImage(engine: Dockerode, base: DebianBase, recipe: Im
       t: name,
       dockerfile: basename(dockerfile),
       buildargs: { BASE: baseName },
-      networkmode: "none",
+      networkmode: recipe.network ?? "none",
     });
     await finished(progress, name);
   }

@@ -1,11 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { userInfo } from "node:os";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { type AgentTemplate, agentTemplates, createAgent } from "./agent-scaffold.ts";
 import { chat } from "./chat.ts";
 import type { CommandContext, GlobalOptions } from "./command-context.ts";
 import { dropDeadLetters, listDeadLetters, retryDeadLetters } from "./dead-letters.ts";
 import { listQueues, listWorkers } from "./fleet.ts";
-import { runApp, runDev } from "./run-process.ts";
+import { runApp, runDev, runTry } from "./run-process.ts";
 import { addSchedule, listSchedules, removeSchedule } from "./schedules.ts";
 import { send } from "./send.ts";
 import { cancelTurn } from "./session-cancel.ts";
@@ -153,6 +154,26 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .description("cancel the turn that runs, or whose retry waits; what it did stays")
     .option("--turn <id>", "only this turn (default: whichever it is)")
     .action((id: string, _options, command: Command) => cancelTurn(context, id, command.optsWithGlobals()));
+
+  const agents = program.command("agents").description("agents of one's own");
+  agents
+    .command("new")
+    .argument("<directory>", "a new one; its name is the agent's")
+    .description("begin an agent: a program that answers, its image and its definition")
+    .addOption(
+      new Option("--template <name>", "acp: TypeScript and the Agent Client Protocol; exec: a shell script")
+        .choices(agentTemplates)
+        .default("acp"),
+    )
+    .action((directory: string, options: { template: AgentTemplate }) =>
+      createAgent(context, directory, options),
+    );
+  agents
+    .command("try")
+    .argument("<directory>", "with the agent's Dockerfile and agent.yaml")
+    .argument("[text]", "send this and leave with the answer (default: talk, a line a message)")
+    .description("build an agent's image and talk to it, in a fleet on this machine that ends with the talk")
+    .action(async (directory: string, text: string | undefined) => setStatus(await runTry(directory, text)));
 
   program
     .command("workers")

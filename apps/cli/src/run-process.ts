@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { constants } from "node:os";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -33,6 +34,15 @@ async function runInForeground(path: string, args: readonly string[]): Promise<n
 /** `longshore dispatcher` and `longshore worker`. */
 export function runApp(name: "dispatcher" | "worker"): Promise<number> {
   return runInForeground(`apps/${name}/src/main.ts`, []);
+}
+
+/** `longshore agents try`: a fleet on this machine with one agent, and a talk with it. */
+export function runTry(directory: string, text: string | undefined): Promise<number> {
+  return runInForeground("infra/setup/run.mjs", [
+    "try",
+    resolve(directory),
+    ...(text === undefined ? [] : [text]),
+  ]);
 }
 
 /** `longshore dev`: everything on this machine. */
