@@ -32,6 +32,8 @@ export interface FleetOptions {
   readonly worker?: Readonly<Record<string, unknown>>;
   /** Merged over the tenant's limits. */
   readonly limits?: Readonly<Record<string, unknown>>;
+  /** What the operator allows to be mounted. */
+  readonly mounts?: readonly unknown[];
   /** Channels besides `http`, with a route each. */
   readonly channels?: Readonly<Record<string, unknown>>;
 }
@@ -91,7 +93,7 @@ export class Fleet implements AsyncDisposable {
    * @param change merged over the definitions of all agents
    */
   async configure(change: Readonly<Record<string, unknown>> = {}): Promise<void> {
-    const { agents = {}, worker = {}, channels = {}, limits = {} } = this.#options;
+    const { agents = {}, worker = {}, channels = {}, limits = {}, mounts = [] } = this.#options;
     const agent = { ...this.#options.agent, ...change };
     const hash = (key: string) => `sha256:${createHash("sha256").update(key).digest("hex")}`;
     const configuration = {
@@ -115,6 +117,7 @@ export class Fleet implements AsyncDisposable {
         ["shell", ...Object.keys(agents)].map((name) => ({ channel, agent: name, session: "per-thread" })),
       ),
       channels: { http: {}, ...channels },
+      mounts,
       worker: { places: 8, lease: "3s", drain: "10s", reaper: "1s", ...worker },
       dispatcher: { sweeper: "500ms" },
     };

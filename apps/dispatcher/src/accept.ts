@@ -11,6 +11,7 @@ import {
   GatheredCalls,
   InvalidMessageError,
   type Logger,
+  LongshoreError,
   MailboxFullError,
   type Message,
   type MessageRate,
@@ -117,13 +118,15 @@ export class Acceptor {
    * not: sent again with the same id, it is one message all the same.
    */
   async accept(tenant: string, message: Message): Promise<AcceptedAnswer | WaitingAnswer> {
-    const count = (outcome: string) => this.#count(tenant, message.agent, outcome);
     try {
       const answer = await this.#accept(tenant, message);
-      count(answer.duplicate ? "duplicate" : "accepted");
+      this.#count(tenant, message.agent, answer.duplicate ? "duplicate" : "accepted");
       return answer;
     } catch (error) {
-      if (isRefusal(error) || isFull(error)) count("refused");
+      if (error instanceof LongshoreError && (isRefusal(error) || isFull(error))) {
+        this.#count(tenant, message.agent, "refused");
+        this.#options.metrics.refusals.inc({ tenant: this.#labelOf(tenant), code: error.code });
+      }
       throw error;
     }
   }
@@ -376,12 +379,16 @@ export class Acceptor {
 
   /** Labels are bounded: names that a sender made up are not among them. */
   #count(tenant: string, agent: string, outcome: string): void {
-    const { tenants, agents } = this.#options.configuration();
+    const { agents } = this.#options.configuration();
     this.#options.metrics.messages.inc({
-      tenant: Object.hasOwn(tenants, tenant) ? tenant : UNKNOWN,
+      tenant: this.#labelOf(tenant),
       agent: Object.hasOwn(agents, agent) ? agent : UNKNOWN,
       outcome,
     });
+  }
+
+  #labelOf(tenant: string): string {
+    return Object.hasOwn(this.#options.configuration().tenants, tenant) ? tenant : UNKNOWN;
   }
 }
 

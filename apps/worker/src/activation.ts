@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import {
+  type SandboxMount,
   type SandboxRuntime,
   type SandboxUser,
   type SandboxUsers,
@@ -31,7 +32,9 @@ import { ExecAgent } from "./exec-agent.ts";
 import { FailedMessages } from "./failed-messages.ts";
 import { Gathering } from "./gathering.ts";
 import { Hints } from "./hints.ts";
+import { furnishHome, hasHomeFiles } from "./home-files.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
+import { makeMountPoints } from "./mounts.ts";
 import { Operations } from "./operations.ts";
 import { PhaseTimes } from "./phase-times.ts";
 import { PublishedFiles } from "./published-files.ts";
@@ -60,6 +63,8 @@ export interface ActivationParts {
   readonly slots: Pick<Slots, "create" | "furnish" | "remove">;
   readonly users: Pick<SandboxUsers, "acquire" | "release">;
   readonly runtimeOf: (agent: AgentDefinition) => SandboxRuntime;
+  /** What an agent's mounts come to now (`resolveMounts`). */
+  readonly mountsOf: (agent: AgentDefinition, log: Logger) => Promise<SandboxMount[]>;
   /** A sandbox of this agent and definition that was started ahead, the caller's from now on. */
   readonly takeWarm: (agent: string, definition: AgentDefinition) => WarmSandbox | undefined;
   readonly replyWakes: WakeQueue<ReplyWake>;
@@ -491,13 +496,21 @@ export class Activation {
       this.#user = user;
       const slotDirectory = warm?.slotDirectory ?? (await slots.create(this.#slot, user));
       const inUse = warm !== undefined;
-      copy = await store.hydrate(ref, undefined, slotDirectory, { owner: user, inUse, signal });
+      const held = await store.hydrate(ref, undefined, slotDirectory, { owner: user, inUse, signal });
+      copy = held;
       await slots.furnish(this.#slot, user);
       // Over the furnished slot, in which the agent is starting up already.
       const hydrated =
-        base === undefined ? Promise.resolve() : copy.restore(base, { keep: SESSION_DIRECTORIES, signal });
-      const restored = hydrated.then(() => this.#phases.measure("hydrate", startedAt));
-      const starting = warm ?? this.#startAgent(session, slotDirectory, user, signal);
+        base === undefined ? Promise.resolve() : held.restore(base, { keep: SESSION_DIRECTORIES, signal });
+      const restored = hydrated.then(async () => {
+        const { home } = definition;
+        if (home !== undefined && !hasHomeFiles(held.table))
+          await furnishHome(slotDirectory, home, user, signal);
+        this.#phases.measure("hydrate", startedAt);
+      });
+      const start = () => this.#startAgent(session, slotDirectory, user, signal);
+      // What is restored must not change the way to a mount under the engine's hands.
+      const starting = warm ?? (definition.mounts.length === 0 ? start() : restored.then(start));
       const started = Promise.resolve(starting).then((made) => {
         this.#phases.measure("sandbox", startedAt);
         agent = made.agent;
@@ -525,7 +538,7 @@ export class Activation {
     user: SandboxUser,
     signal: AbortSignal,
   ): Promise<{ readonly agent: Agent; readonly sandbox: HeldSandbox }> {
-    const { host, worker, clock, runtimeOf, metrics } = this.#parts;
+    const { host, worker, clock, runtimeOf, mountsOf, metrics } = this.#parts;
     const labels = { host, worker, ...ref, epoch: keeper.lease.epoch, nonce: this.#slot };
     this.#egress = openEgress(definition, { metrics, log: this.#log });
     // A command has no use for tools: it is not an agent that would take them.
@@ -534,7 +547,9 @@ export class Activation {
     const place = { labels, slotDirectory, user, egress: this.#egress?.proxy, tools };
     const start = async (startSignal: AbortSignal) => {
       metrics.sandboxes.inc({ agent: agentName, start: "cold" });
-      return await startSandbox(runtimeOf(definition), definition, place, startSignal);
+      const mounts = await mountsOf(definition, this.#log);
+      await makeMountPoints(slotDirectory, mounts, user);
+      return await startSandbox(runtimeOf(definition), definition, { ...place, mounts }, startSignal);
     };
     if (definition.contract === "exec") {
       const sandbox = new TurnSandbox(start);

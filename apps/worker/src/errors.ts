@@ -62,6 +62,26 @@ export class AgentRefusedError extends LongshoreError {
   }
 }
 
+/** The files that new sessions are to have in their home can't be read. */
+export class HomeUnreadableError extends LongshoreError {
+  constructor(path: string, reason: string, cause?: unknown) {
+    super("HOME_UNREADABLE", `The agent's home files can't be taken from ${path}: ${reason}`, {
+      retryable: true,
+      cause,
+    });
+  }
+}
+
+/**
+ * A directory of the host is not to be seen by an agent. The code is `MOUNT_MISSING`, `MOUNT_FORBIDDEN` (nobody may have
+ * it), `MOUNT_NOT_ALLOWED` (the operator's `mounts` do not name it for this tenant) or `MOUNT_MODE_NOT_ALLOWED`.
+ */
+export class MountDeniedError extends LongshoreError {
+  constructor(code: `MOUNT_${string}`, name: string, reason: string) {
+    super(code, `The mount ${name} can't be made: ${reason}`, { retryable: true });
+  }
+}
+
 /** A commit's note is not to be understood: a newer Longshore wrote it. Nothing may be built on it. */
 export class CommitNoteUnreadableError extends LongshoreError {
   constructor(generation: number) {

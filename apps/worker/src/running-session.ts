@@ -2,6 +2,7 @@ import type { Sandbox, SandboxUser, Slots } from "@longshore/sandbox";
 import type { Mirror, WorkingCopy } from "@longshore/session-store";
 import type { AgentDefinition } from "@longshore/shared";
 import type { Agent } from "./agent.ts";
+import { mountPatterns } from "./mounts.ts";
 
 /** What an activation does to the sandbox over its session's directory. */
 export type HeldSandbox = Pick<Sandbox, "pause" | "resume" | "destroy">;
@@ -69,7 +70,8 @@ export class RunningSession {
    * @throws QuotaExceededError with the numbers; errors of the store
    */
   async mirror(signal: AbortSignal, onRead: () => void = () => undefined): Promise<Mirror> {
-    const { exclude, limits } = this.definition;
+    const { limits } = this.definition;
+    const exclude = [...this.definition.exclude, ...mountPatterns(this.definition)];
     await this.#furnish();
     this.#mayHaveChanged = false;
     const quota = { bytes: limits.disk, files: limits.files };

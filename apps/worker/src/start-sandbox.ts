@@ -1,4 +1,11 @@
-import type { EgressProxy, Sandbox, SandboxLabels, SandboxRuntime, SandboxUser } from "@longshore/sandbox";
+import type {
+  EgressProxy,
+  Sandbox,
+  SandboxLabels,
+  SandboxMount,
+  SandboxRuntime,
+  SandboxUser,
+} from "@longshore/sandbox";
 import type { AgentDefinition } from "@longshore/shared";
 import type { ToolServer } from "./tools/tool-server.ts";
 
@@ -8,6 +15,8 @@ export interface SandboxPlace {
   readonly user: SandboxUser;
   /** Serves the fleet's tools inside. @default none */
   readonly tools?: ToolServer | undefined;
+  /** As `resolveMounts` has them. @default none */
+  readonly mounts?: readonly SandboxMount[];
   /** Its way out. @default none */
   readonly egress?: EgressProxy | undefined;
 }
@@ -29,6 +38,7 @@ export async function startSandbox(
       ...(egress === undefined ? {} : { egress: egress.serve }),
       ...(tools === undefined ? {} : { tools: tools.serve }),
       env: {
+        TZ: definition.timeZone,
         ...egress?.environment(),
         ...Object.fromEntries(
           Object.entries(definition.env).map(([name, value]) => [

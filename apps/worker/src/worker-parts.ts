@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import {
   BwrapRuntime,
   DockerRuntime,
@@ -37,11 +38,18 @@ import {
 } from "@longshore/shared";
 import { Queue } from "bullmq";
 import type { ActivationParts } from "./activation.ts";
+import { resolveMounts } from "./mounts.ts";
 import { Runtimes } from "./runtimes.ts";
 
 /** Where a Docker engine listens when nothing else is said. */
 const DEFAULT_ENGINE = "unix:///var/run/docker.sock";
 /** How long a command of Redis may take before it counts as failed, in ms. */
+/** What holds other sessions' files, or the fleet's secrets. */
+function ownPaths({ LONGSHORE_RUN_DIR, LONGSHORE_CONFIG, OBJECT_STORE_URL }: Environment): string[] {
+  const store = OBJECT_STORE_URL.startsWith("file:") ? [fileURLToPath(OBJECT_STORE_URL)] : [];
+  return [LONGSHORE_RUN_DIR, LONGSHORE_CONFIG, ...store];
+}
+
 const REDIS_COMMAND_TIMEOUT_MS = 10_000;
 
 /** What a worker process is made of, whatever it takes its sessions from. */
@@ -169,6 +177,7 @@ export async function openWorkerParts(
       slots: new Slots(runDirectory, workerId),
       users,
       runtimeOf: (agent) => runtimes.of(agent),
+      mountsOf: (agent, log) => resolveMounts(agent, source.current.mounts, ownPaths(environment), log),
       replyWakes,
       tools: {
         schedules: new Schedules({ book, inbound, configuration, clock: systemClock }),

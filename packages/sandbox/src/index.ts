@@ -32,6 +32,7 @@ export type {
   SandboxExit,
   SandboxLabels,
   SandboxLimits,
+  SandboxMount,
   SandboxRuntime,
   SandboxSpec,
   SandboxUser,

@@ -48,6 +48,15 @@ export interface SandboxUser {
  */
 export type ServeConnection = (socket: Socket) => void;
 
+/** A directory of the host that is seen inside. */
+export interface SandboxMount {
+  /** Absolute path on the host, without links. What is mounted below it there is seen with bwrap only. */
+  readonly source: string;
+  /** Absolute path inside, below `/session/workspace/`. It exists in the slot, and nothing on the way to it is a link. */
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
 export interface SandboxSpec {
   readonly labels: SandboxLabels;
   /** docker: the image's name or id. It must be there already; nothing is pulled. */
@@ -66,6 +75,8 @@ export interface SandboxSpec {
   /** Absolute path on the host; mounted writable at `/session`. It exists and belongs to `user`. */
   readonly slotDirectory: string;
   readonly user: SandboxUser;
+  /** @default none */
+  readonly mounts?: readonly SandboxMount[];
   readonly limits: SandboxLimits;
   /** docker: name of an OCI runtime that the engine knows (`runc`, `runsc`). @default the engine's own */
   readonly ociRuntime?: string;

@@ -1,7 +1,9 @@
 import { z } from "zod";
 import { durabilities } from "./durability.ts";
 import { egressSchema } from "./egress-schema.ts";
+import { agentMountsSchema, allowedMountsSchema } from "./mount-schema.ts";
 import { nameSchema } from "./names.ts";
+import { looksSecret } from "./secret-shape.ts";
 import { sessionModes } from "./session-id.ts";
 import { timeZoneSchema } from "./time-zone.ts";
 import { duration, size } from "./units.ts";
@@ -125,9 +127,17 @@ const agentSchema = z
         z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: "a variable's name" }),
         environmentValueSchema,
       )
+      .superRefine((variables, context) => {
+        for (const [name, value] of Object.entries(variables)) {
+          if (typeof value !== "string" || !looksSecret(name, value)) continue;
+          const message =
+            "{ value: ..., visible: true }: it seems to be a secret, and the agent would see it";
+          context.addIssue({ code: "custom", path: [name], message });
+        }
+      })
       .default({})
       .describe(
-        "Environment of the agent. A secret (from a variable or a file) has to be written as `{ value, visible: true }`.",
+        "Environment of the agent. A secret (from a variable or a file, or what seems to be one by its name and form) has to be written as `{ value, visible: true }`.",
       ),
     limits: agentLimitsSchema.prefault({}),
     retry: z
@@ -143,7 +153,7 @@ const agentSchema = z
     timeZone: timeZoneSchema
       .default("UTC")
       .describe(
-        "Time zone of the days of `perUser`, and of schedules that name none, such as `Europe/Berlin`.",
+        "Time zone of the days of `perUser`, and of schedules that name none, such as `Europe/Berlin`; the agent has it as `TZ`.",
       ),
     busy: z
       .enum(["enqueue", "coalesce", "steer", "interrupt", "rollback", "reject"])
@@ -212,6 +222,16 @@ const agentSchema = z
     egress: egressSchema
       .prefault({})
       .describe("What it may reach beyond its sandbox; by default nothing. See docs/sandbox.md."),
+    home: z
+      .string()
+      .min(1)
+      .optional()
+      .describe(
+        "A directory of the worker's host, absolute or from the configuration file's, whose files a new session has in its `HOME`. From then on they are the session's own.",
+      ),
+    mounts: agentMountsSchema.describe(
+      "Directories of the worker's host that it sees, beside its own: see sandbox.md.",
+    ),
     exclude: z
       .array(z.string().min(1))
       .max(100)
@@ -250,6 +270,10 @@ const agentSchema = z
   .refine((agent) => agent.contract === "acp" || agent.warm === 0, {
     path: ["warm"],
     error: "0, since the contract is not acp: each turn has a sandbox of its own",
+  })
+  .refine((agent) => agent.mounts.length === 0 || agent.warm === 0, {
+    path: ["warm"],
+    error: "0, since it has mounts: they are checked and made when a session's sandbox starts",
   })
   .refine((agent) => agent.runtime === "bwrap" || agent.image !== undefined, {
     path: ["image"],
@@ -318,6 +342,9 @@ export const configurationSchema = z
       .array(routeSchema)
       .describe("The first that matches a message's channel, conversation and agent decides its session."),
     channels: z.record(nameSchema, channelSchema),
+    mounts: allowedMountsSchema.describe(
+      "What the operator of the hosts lets agents see of them. Nothing else is mounted, whatever an agent's definition says.",
+    ),
     worker: z
       .strictObject({
         places: z.int().min(1).max(10_000).default(16).describe("Activations at once."),

@@ -214,6 +214,19 @@ describe("parseConfiguration", () => {
       });
       expect(configuration.agents.helper?.env.TOKEN).toEqual({ value: "0123456789abcdef", visible: true });
     });
+
+    it("are known by name and form, also where they are written into the file", () => {
+      const withToken = (value: unknown) => ({
+        ...valid,
+        agents: { helper: { ...valid.agents.helper, env: { TOKEN: value, KEY: "placeholder" } } },
+      });
+      const [problem, ...others] = problemsOf(withToken("hunter2-hunter2-hunter2"));
+      expect(problem).toMatch(/^agents\.helper\.env\.TOKEN: .*visible: true/);
+      expect(problem).not.toContain("hunter2");
+      expect(others).toEqual([]);
+      parse(withToken("none"));
+      parse(withToken({ value: "hunter2-hunter2-hunter2", visible: true }));
+    });
   });
 });
 

@@ -57,6 +57,8 @@ function substitute(
         problems.push(
           `${where}: given a secret; allowed: { value: ..., visible: true }, since the agent will see it`,
         );
+        // Said once is enough.
+        return "";
       }
       secrets.push(secret);
       return secret;
@@ -115,6 +117,9 @@ export function parseConfiguration(
     problems.push(...describeIssues(result.error, value, { secrets, isSecretPlace }));
   }
   if (problems.length > 0 || !result.success) throw new InvalidConfigurationError(path, problems);
+  for (const agent of Object.values(result.data.agents)) {
+    if (agent.home !== undefined) agent.home = resolve(dirname(resolve(path)), agent.home);
+  }
   return { configuration: result.data, secrets };
 }
 

@@ -28,6 +28,12 @@ export class Metrics {
     labelNames: ["tenant", "agent", "outcome"] as const,
     registers: [this.registry],
   });
+  readonly refusals = new Counter({
+    name: "longshore_refusals_total",
+    help: "Messages that a dispatcher refused, by the error's code, such as RATE_LIMITED, MAILBOX_FULL or INVALID_MESSAGE",
+    labelNames: ["tenant", "code"] as const,
+    registers: [this.registry],
+  });
   readonly turns = new Counter({
     name: "longshore_turns_total",
     help: "Turns by outcome: answered, cancelled, failed, dead, handed_back, fenced",

@@ -119,6 +119,7 @@ export class FleetInProcess implements AsyncDisposable {
           takeWarm: () => undefined,
           replyWakes,
           agentOf,
+          mountsOf: async () => [],
           metrics,
           log,
         },

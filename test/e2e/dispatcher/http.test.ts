@@ -422,6 +422,7 @@ describe("the process", () => {
     const metrics = await (await fetch(`${running.metricsUrl}/metrics`)).text();
     expect(metrics).toMatch(/longshore_messages_total\{tenant="acme",agent="helper",outcome="accepted"\} \d/);
     expect(metrics).toMatch(/longshore_messages_total\{tenant="acme",agent="unknown",outcome="refused"\} \d/);
+    expect(metrics).toMatch(/longshore_refusals_total\{tenant="acme",code="UNKNOWN_AGENT"\} \d/);
     expect(metrics).toMatch(/bullmq_job_count\{queue="turns",state="waiting"\} \d/);
     const log = JSON.stringify(running.process.lines);
     for (const key of Object.values(keys)) expect(log).not.toContain(key);

@@ -79,6 +79,9 @@ export function bwrapOptions(
     ...["--ro-bind", helper.program, HELPER_PROGRAM],
     ...["--ro-bind", helper.sockets, SOCKETS_DIRECTORY],
     ...["--bind", spec.slotDirectory, "/session"],
+    ...(spec.mounts ?? []).flatMap(({ source, target, readOnly }) => [
+      ...[readOnly ? "--ro-bind" : "--bind", source, target],
+    ]),
     ...["--remount-ro", "/"],
     ...["--chdir", spec.workingDirectory],
     ...["--seccomp", String(descriptors.seccomp)],

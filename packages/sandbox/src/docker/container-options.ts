@@ -56,6 +56,7 @@ export function containerOptions(spec: SandboxSpec, parts: ContainerParts): Cont
       bind(parts.helperPath, HELPER_PROGRAM, true),
       bind(parts.socketsDirectory, SOCKETS_DIRECTORY, true),
       bind(spec.slotDirectory, "/session", false),
+      ...(spec.mounts ?? []).map(({ source, target, readOnly }) => bind(source, target, readOnly)),
     ],
     LogConfig: { Type: "none", Config: {} },
     RestartPolicy: { Name: "no" },
@@ -85,11 +86,17 @@ export function containerOptions(spec: SandboxSpec, parts: ContainerParts): Cont
 }
 
 function bind(source: string, target: string, isReadOnly: boolean): MountSettings {
+  // `NonRecursive` is younger than the declared type.
+  const options: MountSettings["BindOptions"] & { NonRecursive: boolean } = {
+    Propagation: "rprivate",
+    // Read-only is the bind itself and not what is mounted below it, so nothing of that is seen.
+    NonRecursive: true,
+  };
   return {
     Type: "bind",
     Source: source,
     Target: target,
     ReadOnly: isReadOnly,
-    BindOptions: { Propagation: "rprivate" },
+    BindOptions: options,
   };
 }
