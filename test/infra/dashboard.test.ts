@@ -61,6 +61,7 @@ describe("the dashboard", () => {
       expect(await api.ask("c1", "m1", "$ echo one > file")).toMatchObject({ state: "answered" });
       expect(await api.ask("c1", "m2", "$ cat file")).toMatchObject({ state: "answered" });
       expect(await api.ask("c2", "m3", "!error on purpose")).toMatchObject({ state: "dead" });
+      await expect(api.send("c5", "m6", "hello", { agent: "nobody" })).rejects.toThrow("UNKNOWN_AGENT");
       // Refused by the proxy.
       const out = "$ node -e 'fetch(`http://127.0.0.2/`).catch(() => console.log(`refused`))'";
       expect(await api.ask("c4", "m5", out, { agent: "online" })).toMatchObject({ state: "answered" });

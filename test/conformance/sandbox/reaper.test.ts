@@ -72,10 +72,14 @@ describe.each(platforms)("$name", (platform) => {
     }
     // The first pass finds what there is; what the engine still finishes, and the users, go with a later one.
     const reports: ReaperReport[] = [];
+    const left = async () => [...(await lastingOf(started)), ...(await processesOfAll(started))];
     await eventually(async () => {
       reports.push(await reaper().run());
-      return (await lastingOf(started)).length === 0 && (await processesOfAll(started)).length === 0;
-    }, `nothing of ${started.worker}`);
+      return (await left()).length === 0;
+    }, `nothing of ${started.worker}`).catch(async (error: Error) => {
+      error.message += `, but ${JSON.stringify([await left(), reports.at(-1)])}`;
+      throw error;
+    });
     expect(reports.flatMap(({ stuck, errors }) => [...stuck, ...errors])).toEqual([]);
     expect(reports.length).toBeLessThan(8);
   }
