@@ -1,10 +1,11 @@
-import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, copyFile, cp, mkdir, mkdtemp, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type Dockerode from "dockerode";
 import { unpackAgentRootfs } from "./agent-image.ts";
+import { contentHash } from "./archive.ts";
 import type { DebianBase } from "./debian-base.ts";
 import { buildImage } from "./images.ts";
-import { repositoryRoot } from "./paths.ts";
+import { cacheDirectory, repositoryRoot } from "./paths.ts";
 import { run } from "./run-command.ts";
 
 /** An agent that is published as an npm package: `infra/images/<name>` has its lock file and its Dockerfile. */
@@ -36,28 +37,53 @@ export const opencode: NpmAgent = {
   command: ["/opt/agent/node_modules/opencode-linux-x64/bin/opencode", "acp"],
 };
 
-const recipeOf = ({ name }: NpmAgent): string => join(repositoryRoot, "infra/images", name);
-
-/** Installs an agent's packages, unless they are there as its lock file has them. */
-export async function installNpmAgent(agent: NpmAgent, signal?: AbortSignal): Promise<void> {
-  const directory = recipeOf(agent);
-  const installed = join(directory, "node_modules/.installed");
-  const lock = await readFile(join(directory, "package-lock.json"), "utf8");
-  if ((await readFile(installed, "utf8").catch(() => "")) === lock) return;
-  await run(["npm", "ci", "--omit=dev", "--no-audit", "--no-fund"], { cwd: directory, signal });
-  await writeFile(installed, lock);
+/**
+ * Installs an agent's packages into a copy of its recipe, once for each state of the recipe. Who comes while another one is
+ * at it does the same work, and the first to be ready gives the copy its name.
+ *
+ * @returns the copy
+ */
+export async function installNpmAgent({ name }: NpmAgent, signal?: AbortSignal): Promise<string> {
+  const recipe = join(repositoryRoot, "infra/images", name);
+  const files = (await readdir(recipe)).filter((file) => file !== "node_modules").sort();
+  const installed = join(
+    cacheDirectory,
+    `${name}-${await contentHash([{ directory: recipe, names: files }])}`,
+  );
+  if (await isThere(installed)) return installed;
+  await mkdir(cacheDirectory, { recursive: true });
+  const staging = await mkdtemp(`${installed}-`);
+  try {
+    for (const file of files) await copyFile(join(recipe, file), join(staging, file));
+    await run(["npm", "ci", "--omit=dev", "--no-audit", "--no-fund"], { cwd: staging, signal });
+    await chmod(staging, 0o755);
+    await rename(staging, installed).catch(async (error) => {
+      if (!(await isThere(installed))) throw error;
+    });
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+  return installed;
 }
 
-/** Builds the image of an installed agent; gives its name. */
+async function isThere(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Builds the image of an agent that `installNpmAgent` installed; gives its name. */
 export async function buildNpmAgentImage(
   engine: Dockerode,
   base: DebianBase,
   agent: NpmAgent,
+  installed: string,
 ): Promise<string> {
   return await buildImage(engine, base, {
     repository: `longshore/${agent.name}`,
     dockerfile: `infra/images/${agent.name}/Dockerfile`,
-    context: [{ directory: recipeOf(agent), names: Object.keys(agent.files) }],
+    context: [{ directory: installed, names: Object.keys(agent.files) }],
   });
 }
 
@@ -65,13 +91,14 @@ export async function buildNpmAgentImage(
 export async function unpackNpmAgentRootfs(
   base: DebianBase,
   agent: NpmAgent,
+  installed: string,
   target: string,
   signal?: AbortSignal,
 ): Promise<string> {
   await unpackAgentRootfs(base, target, signal);
   for (const [name, path] of Object.entries(agent.files)) {
     await mkdir(dirname(join(target, path)), { recursive: true });
-    await cp(join(recipeOf(agent), name), join(target, path), { recursive: true, verbatimSymlinks: true });
+    await cp(join(installed, name), join(target, path), { recursive: true, verbatimSymlinks: true });
   }
   return target;
 }

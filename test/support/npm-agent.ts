@@ -25,12 +25,15 @@ export class ProvidedAgent implements AsyncDisposable {
   static async provide(agent: NpmAgent, runtime: "docker" | "bwrap"): Promise<ProvidedAgent> {
     const directory = await mkdtemp(join(tmpdir(), "longshore-agent-"));
     await chmod(directory, 0o711);
-    const [base] = await Promise.all([debianBase({ report: console.error }), installNpmAgent(agent)]);
+    const [base, installed] = await Promise.all([
+      debianBase({ report: console.error }),
+      installNpmAgent(agent),
+    ]);
     if (runtime === "docker") {
-      const image = await buildNpmAgentImage(engineAt(required("DOCKER_HOST")), base, agent);
+      const image = await buildNpmAgentImage(engineAt(required("DOCKER_HOST")), base, agent, installed);
       return new ProvidedAgent(directory, { image });
     }
-    const rootfs = await unpackNpmAgentRootfs(base, agent, join(directory, "rootfs"));
+    const rootfs = await unpackNpmAgentRootfs(base, agent, installed, join(directory, "rootfs"));
     return new ProvidedAgent(directory, { rootfs, command: agent.command });
   }
 

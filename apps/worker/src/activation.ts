@@ -34,7 +34,7 @@ import { Gathering } from "./gathering.ts";
 import { Hints } from "./hints.ts";
 import { furnishHome, hasHomeFiles } from "./home-files.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
-import { makeMountPoints } from "./mounts.ts";
+import { hasMounts, makeMountPoints, mountParents, mountPatterns } from "./mounts.ts";
 import { Operations } from "./operations.ts";
 import { PhaseTimes } from "./phase-times.ts";
 import { PublishedFiles } from "./published-files.ts";
@@ -63,7 +63,7 @@ export interface ActivationParts {
   readonly slots: Pick<Slots, "create" | "furnish" | "remove">;
   readonly users: Pick<SandboxUsers, "acquire" | "release">;
   readonly runtimeOf: (agent: AgentDefinition) => SandboxRuntime;
-  /** What an agent's mounts come to now (`resolveMounts`). */
+  /** What an agent's mounts (`resolveMounts`) and skills (`SkillCache`) come to now. */
   readonly mountsOf: (agent: AgentDefinition, log: Logger) => Promise<SandboxMount[]>;
   /** A sandbox of this agent and definition that was started ahead, the caller's from now on. */
   readonly takeWarm: (agent: string, definition: AgentDefinition) => WarmSandbox | undefined;
@@ -500,8 +500,12 @@ export class Activation {
       copy = held;
       await slots.furnish(this.#slot, user);
       // Over the furnished slot, in which the agent is starting up already.
-      const hydrated =
-        base === undefined ? Promise.resolve() : held.restore(base, { keep: SESSION_DIRECTORIES, signal });
+      // A mount whose point is removed is gone from a warm sandbox.
+      const leave = {
+        keep: [...SESSION_DIRECTORIES, ...mountParents(definition)],
+        exclude: mountPatterns(definition),
+      };
+      const hydrated = base === undefined ? Promise.resolve() : held.restore(base, { ...leave, signal });
       const restored = hydrated.then(async () => {
         const { home } = definition;
         if (home !== undefined && !hasHomeFiles(held.table))
@@ -510,7 +514,7 @@ export class Activation {
       });
       const start = () => this.#startAgent(session, slotDirectory, user, signal);
       // What is restored must not change the way to a mount under the engine's hands.
-      const starting = warm ?? (definition.mounts.length === 0 ? start() : restored.then(start));
+      const starting = warm ?? (hasMounts(definition) ? restored.then(start) : start());
       const started = Promise.resolve(starting).then((made) => {
         this.#phases.measure("sandbox", startedAt);
         agent = made.agent;

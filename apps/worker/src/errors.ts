@@ -1,3 +1,4 @@
+import type { SkillRef } from "@longshore/session-store";
 import { LongshoreError } from "@longshore/shared";
 
 /** A message was to be sent while no turn runs. */
@@ -79,6 +80,13 @@ export class HomeUnreadableError extends LongshoreError {
 export class MountDeniedError extends LongshoreError {
   constructor(code: `MOUNT_${string}`, name: string, reason: string) {
     super(code, `The mount ${name} can't be made: ${reason}`, { retryable: true });
+  }
+}
+
+/** A skill can't be shown: there is no such version in the store (`SKILL_MISSING`), or it is none (`SKILL_REFUSED`). */
+export class SkillError extends LongshoreError {
+  constructor(code: `SKILL_${string}`, skill: SkillRef, reason: string) {
+    super(code, `The skill ${skill.id}, version ${skill.version}, ${reason}`, { retryable: true });
   }
 }
 

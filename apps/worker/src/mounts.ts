@@ -29,8 +29,23 @@ const CREDENTIALS: ReadonlySet<string> = new Set([
 const SESSION = "/session/";
 
 /** Patterns of the paths, from the session directory, that mounts are seen at: outside the mirror and the quota. */
-export function mountPatterns({ mounts }: Pick<AgentDefinition, "mounts">): string[] {
-  return mounts.map(({ target }) => target.slice(SESSION.length)).flatMap((path) => [path, `${path}/**`]);
+export function mountPatterns({ mounts, skills }: Pick<AgentDefinition, "mounts" | "skills">): string[] {
+  return [...mounts, ...skills]
+    .map(({ target }) => target.slice(SESSION.length))
+    .flatMap((path) => [path, `${path}/**`]);
+}
+
+/** Paths of the directories that mount points are in, from the session directory. */
+export function mountParents({ mounts, skills }: Pick<AgentDefinition, "mounts" | "skills">): string[] {
+  return [...mounts, ...skills].flatMap(({ target }) => {
+    const names = target.slice(SESSION.length).split("/").slice(0, -1);
+    return names.map((_, index) => names.slice(0, index + 1).join("/"));
+  });
+}
+
+/** Whether a definition's sandboxes have anything mounted below the session directory. */
+export function hasMounts({ mounts, skills }: Pick<AgentDefinition, "mounts" | "skills">): boolean {
+  return mounts.length + skills.length > 0;
 }
 
 /**

@@ -5,6 +5,7 @@ import { AcpAgent } from "./acp-agent.ts";
 import type { ActivationParts } from "./activation.ts";
 import { definitionHash } from "./definition-hash.ts";
 import { type Egress, openEgress } from "./egress.ts";
+import { makeMountPoints } from "./mounts.ts";
 import { startSandbox } from "./start-sandbox.ts";
 import { ToolServer } from "./tools/tool-server.ts";
 
@@ -18,7 +19,7 @@ export function warmAgent(name: string, definition: AgentDefinition): WarmAgent 
 }
 
 export interface WarmSandboxParts
-  extends Pick<ActivationParts, "runtimeOf" | "clock" | "host" | "worker" | "log" | "metrics"> {
+  extends Pick<ActivationParts, "runtimeOf" | "mountsOf" | "clock" | "host" | "worker" | "log" | "metrics"> {
   readonly slots: Pick<Slots, "create" | "furnish" | "remove">;
   readonly users: Pick<SandboxUsers, "acquire" | "release">;
 }
@@ -47,7 +48,7 @@ export class WarmSandbox implements WarmMember {
   }
 
   async prepare(signal: AbortSignal): Promise<void> {
-    const { slots, users, runtimeOf, clock, host, worker } = this.#parts;
+    const { slots, users, runtimeOf, mountsOf, clock, host, worker, log } = this.#parts;
     const { definition, hash } = this.#kind;
     const user = await users.acquire();
     this.#user = user;
@@ -56,7 +57,9 @@ export class WarmSandbox implements WarmMember {
     await slots.furnish(this.nonce, user);
     const whose = { host, worker, tenant: definition.tenant, sessionId: "", epoch: 0 };
     const labels = { ...whose, nonce: this.nonce, definition: hash };
-    const place = { labels, slotDirectory, user, tools: this.#tools, egress: this.#egress?.proxy };
+    const mounts = await mountsOf(definition, log);
+    await makeMountPoints(slotDirectory, mounts, user);
+    const place = { labels, slotDirectory, user, mounts, tools: this.#tools, egress: this.#egress?.proxy };
     this.#sandbox = await startSandbox(runtimeOf(definition), definition, place, signal);
     this.#agent = new AcpAgent(this.#sandbox, definition, clock);
     await this.#agent.initialize(signal);

@@ -40,6 +40,7 @@ import { Queue } from "bullmq";
 import type { ActivationParts } from "./activation.ts";
 import { resolveMounts } from "./mounts.ts";
 import { Runtimes } from "./runtimes.ts";
+import { SkillCache } from "./skill-cache.ts";
 
 /** Where a Docker engine listens when nothing else is said. */
 const DEFAULT_ENGINE = "unix:///var/run/docker.sock";
@@ -164,6 +165,8 @@ export async function openWorkerParts(
   cleanUp.defer(() => inbound.close());
   const book = new ScheduleBook(redis);
   const configuration = () => source.current;
+  const skills = new SkillCache(store, join(runDirectory, "skills"));
+  await mkdir(join(runDirectory, "skills"), { recursive: true, mode: 0o711 });
   const users = new SandboxUsers({ runDirectory, workerId });
   cleanUp.defer(() => users.close());
 
@@ -177,7 +180,10 @@ export async function openWorkerParts(
       slots: new Slots(runDirectory, workerId),
       users,
       runtimeOf: (agent) => runtimes.of(agent),
-      mountsOf: (agent, log) => resolveMounts(agent, source.current.mounts, ownPaths(environment), log),
+      mountsOf: async (agent, log) => [
+        ...(await resolveMounts(agent, source.current.mounts, ownPaths(environment), log)),
+        ...(await skills.mountsOf(agent)),
+      ],
       replyWakes,
       tools: {
         schedules: new Schedules({ book, inbound, configuration, clock: systemClock }),

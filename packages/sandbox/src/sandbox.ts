@@ -52,7 +52,7 @@ export type ServeConnection = (socket: Socket) => void;
 export interface SandboxMount {
   /** Absolute path on the host, without links. What is mounted below it there is seen with bwrap only. */
   readonly source: string;
-  /** Absolute path inside, below `/session/workspace/`. It exists in the slot, and nothing on the way to it is a link. */
+  /** Absolute path inside, below `/session/workspace/` or `/session/home/`. It exists in the slot, and nothing on the way to it is a link. */
   readonly target: string;
   readonly readOnly: boolean;
 }

@@ -6,7 +6,7 @@ import type { SandboxSpec } from "./sandbox.ts";
 const SAFE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 const ENVIRONMENT_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /** Elsewhere a mount could hide what the sandbox rests on. */
-const MOUNTS_BELOW = "/session/workspace/";
+const MOUNTS_BELOW = ["/session/workspace/", "/session/home/"];
 const MEMORY_BYTES_MIN = 8 * 1024 ** 2;
 
 /** Whether a worker's id or a nonce can be part of a path, a cgroup's and a container's name. */
@@ -37,8 +37,8 @@ export function validateSpec(spec: SandboxSpec): void {
   for (const { source, target } of spec.mounts ?? []) {
     requirePath("mounts.source", source);
     requirePath("mounts.target", target);
-    if (!target.startsWith(MOUNTS_BELOW))
-      throw new SandboxSpecError("mounts.target", `below ${MOUNTS_BELOW}`);
+    if (!MOUNTS_BELOW.some((directory) => target.startsWith(directory)))
+      throw new SandboxSpecError("mounts.target", `below ${MOUNTS_BELOW.join(" or ")}`);
   }
   if (spec.rootfs !== undefined && spec.rootfs !== "host") requirePath("rootfs", spec.rootfs);
   if (spec.command?.length === 0 || spec.command?.some((word) => word.includes("\0"))) {

@@ -69,6 +69,7 @@ export {
   SessionStore,
   type SessionStoreOptions,
 } from "./session-store.ts";
+export type { SkillFile, SkillRef } from "./skills.ts";
 export { compilePatterns, type PathPredicate } from "./tree/exclusions.ts";
 export type { LeftOut, Quota } from "./tree/scan.ts";
 export type { Owner } from "./tree/write-frames.ts";

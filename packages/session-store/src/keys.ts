@@ -18,6 +18,9 @@ export interface VolumeRef {
 /** A versioned directory. */
 export type DirectoryRef = SessionRef | VolumeRef;
 
+/** Where skills are; no tenant has this name. */
+const SKILLS = "skills";
+
 /** Generations count up to this; keys count down from it, so that one LIST finds the newest. */
 const GENERATION_MAX = 999_999_999_999_999;
 const GENERATION_DIGITS = 15;
@@ -31,6 +34,11 @@ export function directoryPrefix(ref: DirectoryRef): string {
 
 export function sessionsPrefix(tenant: string): string {
   return `${checkedName("tenant", tenant)}/sessions/`;
+}
+
+/** The prefix of the files of a skill: plain objects of no tenant, which the operator puts there. @throws BadStoreNameError */
+export function skillPrefix(id: string, version: string): string {
+  return `${SKILLS}/${checkedName("skill", id)}/${checkedName("version", version)}/`;
 }
 
 export function logPrefix(ref: DirectoryRef): string {

@@ -39,6 +39,7 @@ import { newCommit, publishDelta } from "./publish-delta.ts";
 import { type PublishedFiles, publishFiles } from "./published-files.ts";
 import { restore } from "./restore.ts";
 import { SharedCache } from "./shared-cache.ts";
+import { listSkill, openSkillFile, type SkillFile, type SkillRef } from "./skills.ts";
 import { storeChanges } from "./store-changes.ts";
 import type { StoreContext } from "./store-context.ts";
 import { TableCache } from "./table-cache.ts";
@@ -411,6 +412,16 @@ export class SessionStore {
       ...(options.contentType === undefined ? {} : { contentType: options.contentType }),
       contentDisposition: `${options.disposition ?? "attachment"}; filename*=UTF-8''${encodeRfc5987(name)}`,
     });
+  }
+
+  /** The files of a version of a skill (`skills/<id>/<version>/`); none where there is no such version. */
+  listSkill(skill: SkillRef, signal?: AbortSignal): AsyncGenerator<SkillFile> {
+    return listSkill(this.#context, skill, signal);
+  }
+
+  /** Opens a file of a skill for reading. @throws ObjectNotFoundError */
+  openSkillFile(skill: SkillRef, path: string, signal?: AbortSignal): Promise<StoredObject> {
+    return openSkillFile(this.#context, skill, path, signal);
   }
 
   /**

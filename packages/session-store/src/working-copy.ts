@@ -1,12 +1,12 @@
 // biome-ignore-all lint/style/noRestrictedImports: names are used below a descriptor of their directory, as SessionTree does
 
 import { lstatSync } from "node:fs";
-import { type DirectoryDescriptor, treeErrorOf } from "@longshore/shared";
+import { type DirectoryDescriptor, errnoOf, treeErrorOf } from "@longshore/shared";
 import { checkDirectoryFor, modeOfDirectory, planApplication } from "./apply-changes.ts";
 import type { CommitResult } from "./commit-log.ts";
 import { CorruptObjectError, StaleMirrorError, WorkingCopyUnusableError } from "./errors.ts";
 import { type FileChanges, planChanges } from "./file-changes.ts";
-import { type BytePath, parentOfPath, pathOf } from "./format/byte-path.ts";
+import { type BytePath, nameOfPath, parentOfPath, pathOf } from "./format/byte-path.ts";
 import type { Commit, CommitMeta } from "./format/commit.ts";
 import { FileTable } from "./format/file-table.ts";
 import type { TableDelta, TableEntry } from "./format/table-entry.ts";
@@ -18,6 +18,7 @@ import { restore } from "./restore.ts";
 import { storeChanges } from "./store-changes.ts";
 import type { StoreContext } from "./store-context.ts";
 import { type ReadTable, readTable } from "./table-reader.ts";
+import { DirectoryCache } from "./tree/directory-cache.ts";
 import { compilePatterns } from "./tree/exclusions.ts";
 import type { FileRecords } from "./tree/file-record.ts";
 import { scanTree } from "./tree/scan.ts";
@@ -28,7 +29,7 @@ export interface RestoreOptions {
   /** Glob patterns of paths that generations never hold, and that are left alone. @default none */
   readonly exclude?: readonly string[];
   /**
-   * Names of directories that stay where they are, emptied, though the generation has none: somebody may be at work in
+   * Paths of directories that stay where they are, emptied, though the generation has none: somebody may be at work in
    * them already. @default none
    */
   readonly keep?: readonly string[];
@@ -319,12 +320,19 @@ export class WorkingCopy {
   }
 }
 
-/** Which of some names in a directory are directories. */
-function directoriesAt(root: DirectoryDescriptor, names: readonly string[]): Set<BytePath> {
-  const paths = names.map((name) => pathOf(name));
-  return new Set(
-    paths.filter((path) => lstatSync(root.entryOfBytes(path), { throwIfNoEntry: false })?.isDirectory()),
-  );
+/** Which of some paths are directories. */
+function directoriesAt(root: DirectoryDescriptor, paths: readonly string[]): Set<BytePath> {
+  using directories = new DirectoryCache(root);
+  const isDirectory = (path: BytePath): boolean => {
+    try {
+      const at = directories.parentOf(path).entryOfBytes(nameOfPath(path));
+      return lstatSync(at, { throwIfNoEntry: false })?.isDirectory() ?? false;
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return false;
+      throw error;
+    }
+  };
+  return new Set(paths.map((path) => pathOf(path)).filter(isDirectory));
 }
 
 /** The table of the generation after a known one: nothing has to be read for it. */

@@ -1,7 +1,12 @@
 import { z } from "zod";
 import { durabilities } from "./durability.ts";
 import { egressSchema } from "./egress-schema.ts";
-import { agentMountsSchema, allowedMountsSchema } from "./mount-schema.ts";
+import {
+  agentMountsSchema,
+  agentSkillsSchema,
+  allowedMountsSchema,
+  overlappingTarget,
+} from "./mount-schema.ts";
 import { nameSchema } from "./names.ts";
 import { looksSecret } from "./secret-shape.ts";
 import { sessionModes } from "./session-id.ts";
@@ -232,6 +237,9 @@ const agentSchema = z
     mounts: agentMountsSchema.describe(
       "Directories of the worker's host that it sees, beside its own: see sandbox.md.",
     ),
+    skills: agentSkillsSchema.describe(
+      "Files of the object store below `skills/<id>/<version>/` that it is shown, read-only: see agents.md.",
+    ),
     exclude: z
       .array(z.string().min(1))
       .max(100)
@@ -270,6 +278,12 @@ const agentSchema = z
   .refine((agent) => agent.contract === "acp" || agent.warm === 0, {
     path: ["warm"],
     error: "0, since the contract is not acp: each turn has a sandbox of its own",
+  })
+  .superRefine(({ mounts, skills }, context) => {
+    const target = overlappingTarget([...mounts, ...skills].map((seen) => seen.target));
+    if (target === undefined) return;
+    const message = `targets of their own: another one is at, in or around ${target}`;
+    context.addIssue({ code: "custom", path: [mounts.length > 0 ? "mounts" : "skills"], message });
   })
   .refine((agent) => agent.mounts.length === 0 || agent.warm === 0, {
     path: ["warm"],
@@ -330,7 +344,12 @@ const channelSchema = z.union(
 
 export const configurationSchema = z
   .strictObject({
-    tenants: z.record(nameSchema, tenantSchema),
+    tenants: z.record(
+      nameSchema.refine((name) => name !== "skills", {
+        error: "not skills: the object store has them there",
+      }),
+      tenantSchema,
+    ),
     operators: z
       .array(keySchema.extend({ scopes: keySchema.shape.scopes.prefault(["operate"]) }))
       .default([])

@@ -4,8 +4,11 @@ import { nameSchema } from "./names.ts";
 /** Where what has no target of its own is seen. */
 const EXTERNAL = "/session/workspace/external";
 
-const targetSchema = z.string().regex(/^\/session\/workspace(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+)+$/, {
-  error: "a path below /session/workspace/, of letters, digits, '.', '_' and '-'",
+const NAMES = "(?:/(?!\\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+";
+const ALLOWED = "of letters, digits, '.', '_' and '-'";
+
+const targetSchema = z.string().regex(new RegExp(`^/session/workspace${NAMES}$`), {
+  error: `a path below /session/workspace/, ${ALLOWED}`,
 });
 
 const sourceSchema = z.string().regex(/^\/[^\0]*$/, { error: "an absolute path" });
@@ -33,18 +36,28 @@ const mountSchema = z
 /** A directory of the host that an agent sees. */
 export type MountDefinition = z.output<typeof mountSchema>;
 
-export const agentMountsSchema = z
-  .array(mountSchema)
-  .max(10)
-  .default([])
-  .superRefine((mounts, context) => {
-    for (const [index, { target }] of mounts.entries()) {
-      const other = mounts.slice(0, index).find((earlier) => overlap(earlier.target, target));
-      if (other === undefined) continue;
-      const message = `a target of its own (${other.name} is at ${other.target})`;
-      context.addIssue({ code: "custom", path: [index, "target"], message });
-    }
-  });
+export const agentMountsSchema = z.array(mountSchema).max(10).default([]);
+
+const skillSchema = z.strictObject({
+  id: nameSchema,
+  version: nameSchema.describe("A version never changes: another content is another version."),
+  target: z
+    .string()
+    .regex(new RegExp(`^/session/(?:home|workspace)${NAMES}$`), {
+      error: `a path below /session/home/ or /session/workspace/, ${ALLOWED}`,
+    })
+    .describe("Where the agent looks for it, such as `/session/home/.claude/skills/pdf`."),
+});
+
+/** Files of the object store that an agent is shown. */
+export type SkillDefinition = z.output<typeof skillSchema>;
+
+export const agentSkillsSchema = z.array(skillSchema).max(50).default([]);
+
+/** The first of these targets that is another one, or in it. */
+export function overlappingTarget(targets: readonly string[]): string | undefined {
+  return targets.find((target, index) => targets.slice(0, index).some((earlier) => overlap(earlier, target)));
+}
 
 function overlap(a: string, b: string): boolean {
   return `${a}/`.startsWith(`${b}/`) || `${b}/`.startsWith(`${a}/`);

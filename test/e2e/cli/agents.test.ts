@@ -2,6 +2,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { claude, installNpmAgent } from "../../../infra/setup/npm-agent.ts";
 import { repositoryRoot } from "../../../infra/setup/paths.ts";
 import { MessagesApi } from "../../support/messages-api.ts";
 import { longshore } from "./longshore.ts";
@@ -38,11 +39,10 @@ it("an agent of the Agent Client Protocol is begun and answers, and remembers", 
   );
 });
 
-it("Claude answers, with a key that it never has", async () => {
+it("Claude answers, with a key that it never has", { timeout: 240_000 }, async () => {
   await using provider = await MessagesApi.start();
   const path = join(directory, "agent-claude");
-  const recipe = join(repositoryRoot, "infra/images/agent-claude");
-  await cp(recipe, path, { recursive: true, verbatimSymlinks: true });
+  await cp(await installNpmAgent(claude), path, { recursive: true, verbatimSymlinks: true });
   // The same, but that its provider is the stand-in, which is in our own network.
   const definition = await readFile(join(path, "agent.yaml"), "utf8");
   await writeFile(
