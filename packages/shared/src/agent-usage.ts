@@ -33,10 +33,11 @@ export const sessionUsageSchema = z.strictObject({
 });
 export type SessionUsage = z.output<typeof sessionUsageSchema>;
 
-/** A session's usage with that of one more turn. */
+/** A session's usage with that of one more turn. What an agent says counts as it stands, but for a sum that is no number any more. */
 export function addUsage(before: SessionUsage | undefined, turn: SessionUsage): SessionUsage {
   const sum: Record<string, number> = { ...before?.tokens };
-  for (const [kind, count] of Object.entries(turn.tokens)) sum[kind] = (sum[kind] ?? 0) + count;
+  for (const [kind, count] of Object.entries(turn.tokens))
+    sum[kind] = Math.min((sum[kind] ?? 0) + count, Number.MAX_SAFE_INTEGER);
   const context = turn.context ?? before?.context;
   return { tokens: sum, ...(context === undefined ? {} : { context }) };
 }
