@@ -68,9 +68,9 @@ export class PackWriter {
     this.#memory.set(packed, this.#bytes);
     this.#frames.push({ offset: this.#bytes, length: packed.length, plainLength, slot });
     this.#bytes += packed.length;
-    if (this.#bytes < PACK_BYTES) return { slot, wait: undefined };
-    this.#flush();
-    return { slot, wait: this.#uploads.size < UPLOADS_MAX ? undefined : this.#oneUploaded() };
+    if (this.#bytes >= PACK_BYTES) this.#flush();
+    const isFree = this.#uploads.size < UPLOADS_MAX || this.#bytes < PACK_BYTES / 2;
+    return { slot, wait: isFree ? undefined : this.#oneUploaded() };
   }
 
   #makeRoom(length: number): void {
@@ -78,7 +78,7 @@ export class PackWriter {
     if (needed <= this.#memory.length) return;
     const doubled = Math.max(FIRST_BYTES, this.#memory.length * 2, needed);
     // Straight to the largest once it is clear that it is not little: it is used again then.
-    const size = doubled > MEMORY_BYTES / 8 ? MEMORY_BYTES : doubled;
+    const size = this.#packs > 0 || doubled > MEMORY_BYTES / 8 ? MEMORY_BYTES : doubled;
     const memory = (size === MEMORY_BYTES ? this.#memories.pop() : undefined) ?? Buffer.allocUnsafeSlow(size);
     this.#memory.copy(memory, 0, 0, this.#bytes);
     this.#memory = memory;

@@ -811,6 +811,12 @@ export class SessionState {
     return entries.map(([id, fields]) => ({ id, event: JSON.parse(fields[1] as string) as SessionEvent }));
   }
 
+  /** Whether an event is still kept: where it is not, others after it may be gone too. */
+  async hasEvent(sessionId: string, id: string): Promise<boolean> {
+    const entries = await this.#redis.xrange(sessionKeys(sessionId).events, id, id, "COUNT", 1);
+    return entries.length > 0;
+  }
+
   /** The id of the newest event, `0` where there is none. */
   async newestEventId(sessionId: string): Promise<string> {
     const entries = await this.#redis.xrevrange(sessionKeys(sessionId).events, "+", "-", "COUNT", 1);

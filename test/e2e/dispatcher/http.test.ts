@@ -325,6 +325,11 @@ describe("waiting and streaming", () => {
     );
     expect(resumed).toEqual(all.slice(3));
     expect(await call(path, { headers: { "last-event-id": "yesterday" } })).toMatchObject({ status: 400 });
+
+    // Of an event that is not kept any more it is told that others may be missing.
+    await stack.worker.redis.xtrim(`longshore:{${body.sessionId}}:events`, "MAXLEN", 1);
+    const late = await eventsUntil(events(path, { headers: { "last-event-id": middle } }), "reply.delivered");
+    expect(late).toEqual([{ id: undefined, event: "gap", data: { after: middle } }, all.at(-1)]);
   });
 });
 

@@ -188,7 +188,8 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
       config: { scope: "read" },
       schema: {
         summary: "What happens in a session, as server-sent events",
-        description: "First the events that are kept, or those after `Last-Event-ID`; then those to come.",
+        description:
+          "First the events that are kept, or those after `Last-Event-ID`; then those to come. `gap` comes first where that one is not kept any more.",
         params: sessionParams,
         querystring: z.strictObject({ from: z.enum(["oldest", "now"]).default("oldest") }),
         headers: z.object({ "last-event-id": eventId.optional() }),
@@ -201,11 +202,13 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
       const signal = requestSignal(reply, closing);
       await checkOwned(access, { tenant, sessionId }, signal);
       const start = request.query.from === "now" ? await state.newestEventId(sessionId) : "0";
-      const after = request.headers["last-event-id"] ?? start;
+      const last = request.headers["last-event-id"];
+      const isGap = last !== undefined && last !== "0" && !(await state.hasEvent(sessionId, last));
+      const after = last ?? start;
       reply.raw.once("close", slots.take(tenant));
       return sendRaw(
         reply.headers(eventStreamHeaders),
-        eventStreamBody(sessionEvents({ state, hub, sessionId, after, signal }), clock),
+        eventStreamBody(sessionEvents({ state, hub, sessionId, after, signal }, isGap), clock),
       );
     },
   );
@@ -213,7 +216,9 @@ export function sessionRoutes(app: Api, parts: RouteParts): void {
 
 async function* sessionEvents(
   options: Parameters<typeof followEvents>[0],
+  isGap: boolean,
 ): AsyncGenerator<ServerSentEvent | undefined, void> {
+  if (isGap) yield { event: "gap", data: { after: options.after } };
   for await (const followed of followEvents(options)) {
     yield followed && { id: followed.id, event: followed.event.type, data: followed.event };
   }
