@@ -73,7 +73,7 @@ async function readDefinition(directory: string): Promise<LocalAgent> {
       }),
     ),
   );
-  const parsed: unknown = parse(definitions ?? "");
+  const parsed = parsedYaml(file, definitions ?? "");
   const agents = typeof parsed === "object" && parsed !== null ? Object.entries(parsed) : [];
   const [entry] = agents;
   if (entry === undefined || agents.length !== 1 || typeof entry[1] !== "object")
@@ -83,6 +83,15 @@ async function readDefinition(directory: string): Promise<LocalAgent> {
     );
   const [name, definition] = entry;
   return { name, definition: (definition ?? {}) as LocalAgent["definition"] };
+}
+
+/** @throws SetupError where it is no YAML */
+function parsedYaml(file: string, text: string): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new SetupError("SETUP_COMMAND_FAILED", `${file}: ${(error as Error).message.split("\n")[0]}`);
+  }
 }
 
 /** What the image copies has to be there first. */

@@ -93,6 +93,16 @@ export class SkillCache {
         throw new SkillError("SKILL_REFUSED", skill, reason);
       }
     }
+    // An object store has no directories, so both may be there.
+    const paths = new Set(files.map(({ path }) => path));
+    for (const { path } of files) {
+      for (let end = path.indexOf("/"); end !== -1; end = path.indexOf("/", end + 1)) {
+        const parent = path.slice(0, end);
+        if (!paths.has(parent)) continue;
+        const reason = `has ${JSON.stringify(parent.slice(0, 200))} as a file and as a directory`;
+        throw new SkillError("SKILL_REFUSED", skill, reason);
+      }
+    }
     if (files.length > 0) return files;
     const place = `skills/${skill.id}/${skill.version}/`;
     throw new SkillError("SKILL_MISSING", skill, `is not in the object store (${place})`);

@@ -45,12 +45,6 @@ import { SkillCache } from "./skill-cache.ts";
 /** Where a Docker engine listens when nothing else is said. */
 const DEFAULT_ENGINE = "unix:///var/run/docker.sock";
 /** How long a command of Redis may take before it counts as failed, in ms. */
-/** What holds other sessions' files, or the fleet's secrets. */
-function ownPaths({ LONGSHORE_RUN_DIR, LONGSHORE_CONFIG, OBJECT_STORE_URL }: Environment): string[] {
-  const store = OBJECT_STORE_URL.startsWith("file:") ? [fileURLToPath(OBJECT_STORE_URL)] : [];
-  return [LONGSHORE_RUN_DIR, LONGSHORE_CONFIG, ...store];
-}
-
 const REDIS_COMMAND_TIMEOUT_MS = 10_000;
 
 /** What a worker process is made of, whatever it takes its sessions from. */
@@ -206,4 +200,10 @@ export async function openWorkerParts(
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
+}
+
+/** What holds other sessions' files, or the fleet's secrets: no mount may show it. */
+function ownPaths({ LONGSHORE_RUN_DIR, LONGSHORE_CONFIG, OBJECT_STORE_URL }: Environment): string[] {
+  const store = OBJECT_STORE_URL.startsWith("file:") ? [fileURLToPath(OBJECT_STORE_URL)] : [];
+  return [LONGSHORE_RUN_DIR, LONGSHORE_CONFIG, ...store];
 }

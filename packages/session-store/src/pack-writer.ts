@@ -69,6 +69,7 @@ export class PackWriter {
     this.#frames.push({ offset: this.#bytes, length: packed.length, plainLength, slot });
     this.#bytes += packed.length;
     if (this.#bytes >= PACK_BYTES) this.#flush();
+    // Waited for before the next one is full: a third is never in memory beside two that are being put.
     const isFree = this.#uploads.size < UPLOADS_MAX || this.#bytes < PACK_BYTES / 2;
     return { slot, wait: isFree ? undefined : this.#oneUploaded() };
   }

@@ -124,7 +124,7 @@ export {
 } from "./message-errors.ts";
 export { MessageRate } from "./message-rate.ts";
 export { Metrics, type TurnPhase, turnPhases } from "./metrics.ts";
-export type { AllowedMount, MountDefinition, SkillDefinition } from "./mount-schema.ts";
+export type { AllowedMount, MountDefinition } from "./mount-schema.ts";
 export { identifierSchema, nameSchema } from "./names.ts";
 export {
   type EndedOperation,

@@ -13,7 +13,7 @@ const targetSchema = z.string().regex(new RegExp(`^/session/workspace${NAMES}$`)
 
 const sourceSchema = z.string().regex(/^\/[^\0]*$/, { error: "an absolute path" });
 
-export const mountModes = ["ro", "rw"] as const;
+const mountModes = ["ro", "rw"] as const;
 
 const mountSchema = z
   .strictObject({
@@ -38,6 +38,7 @@ export type MountDefinition = z.output<typeof mountSchema>;
 
 export const agentMountsSchema = z.array(mountSchema).max(10).default([]);
 
+/** Files of the object store that an agent is shown: mounted, too. */
 const skillSchema = z.strictObject({
   id: nameSchema,
   version: nameSchema.describe("A version never changes: another content is another version."),
@@ -48,9 +49,6 @@ const skillSchema = z.strictObject({
     })
     .describe("Where the agent looks for it, such as `/session/home/.claude/skills/pdf`."),
 });
-
-/** Files of the object store that an agent is shown. */
-export type SkillDefinition = z.output<typeof skillSchema>;
 
 export const agentSkillsSchema = z.array(skillSchema).max(50).default([]);
 

@@ -90,4 +90,9 @@ it("what is no agent's directory is told, with what is missing", async () => {
   await writeFile(join(path, "Dockerfile"), "FROM scratch\n");
   await writeFile(join(path, "agent.yaml"), "one: {}\ntwo: {}\n");
   expect((await run("agents", "try", path)).stderr).toContain("one name with its definition");
+  await writeFile(join(path, "agent.yaml"), "one: [\n");
+  expect(await run("agents", "try", path)).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/^longshore: \S+agent\.yaml: .+\n$/),
+  });
 });

@@ -80,7 +80,7 @@ describe("a skill that can't be shown keeps turns waiting until somebody mends i
     await expect.poll(async () => (await api.message(messageId)).state, { timeout: 60_000 }).toBe("answered");
   });
 
-  it.each(["../../escaped", "a//b", "a/./b"])(
+  it.each(["../../escaped", "a//b", "a/./b", "SKILL.md/as-directory"])(
     "for its files can't be those of one directory: %s",
     async (path) => {
       await using fleet = await Fleet.start({

@@ -52,7 +52,7 @@ export interface SessionTools {
   /**
    * Has a prompt sent to the turn's conversation at set times, from this session's agent to itself.
    *
-   * @throws NoTurnError; ElsewhereError; TooManySchedulesError; as `Schedules.put`
+   * @throws NoTurnError; ScheduleElsewhereError; TooManySchedulesError; as `Schedules.put`
    */
   schedule(prompt: string, timing: ToolTiming): Promise<ToolSchedule>;
   /** Those that this session's agent made. */
