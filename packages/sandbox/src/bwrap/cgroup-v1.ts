@@ -59,7 +59,6 @@ export class CgroupV1Tree implements CgroupTree {
 class CgroupV1 implements SandboxCgroup {
   readonly abilities: CgroupAbilities;
   readonly #groups: CgroupV1Mounts;
-  #thaws = 0;
 
   constructor(mounts: CgroupV1Mounts, abilities: CgroupAbilities, name: string) {
     this.abilities = abilities;
@@ -97,11 +96,8 @@ class CgroupV1 implements SandboxCgroup {
     const { freezer } = this.#groups;
     if (freezer === undefined) throw new Error("there is no freezer");
     const state = join(freezer, "freezer.state");
-    const thawsBefore = this.#thaws;
     let looks = 0;
     const isFrozen = async () => {
-      // Whoever thaws it while this goes on is about to end it: what is frozen again could not die.
-      if (this.#thaws !== thawsBefore) throw new Error("thawed meanwhile");
       // A process that was made meanwhile can escape the freezer, and a parent then waits for its child for ever.
       if (++looks % LOOKS_BEFORE_THAW === 0) {
         await writeFile(state, "THAWED");
@@ -120,7 +116,6 @@ class CgroupV1 implements SandboxCgroup {
 
   async thaw(): Promise<void> {
     const { freezer } = this.#groups;
-    this.#thaws++;
     if (freezer !== undefined) await writeIfThere(join(freezer, "freezer.state"), "THAWED");
   }
 
