@@ -7,10 +7,12 @@ import type { BenchServer } from "./bench-server.ts";
 import { Peer } from "./peers.ts";
 import { comparedRow, expectFiles, OURS } from "./rows.ts";
 import { runSessionProcess, type SessionProcessFigures, type SessionWork } from "./session-runs.ts";
-import { makeRandomGibibyte, moveInto, settleDisk, walk } from "./trees.ts";
+import { makeRandomGibibyte, moveInto, settleDisk, useMemory, walk } from "./trees.ts";
 
 const ROUNDS = 3;
 const MB = 1e6;
+/** What is written and half as much. */
+const USED_MIB = 1536;
 const COMPILED_BYTES = 16 * MB;
 
 /** One upload and one download; in ms and bytes. */
@@ -91,11 +93,11 @@ async function runOurs(server: BenchServer, scratch: string, trees: Trees): Prom
   const sessionId = "gibibyte";
   const directory = join(scratch, "gibibyte-session");
   const target = join(scratch, "gibibyte-restored");
-  settleDisk();
+  level(scratch);
   const up = await runSessionProcess(server, { what: "commit", sessionId, directory, from: tree });
   moveInto(directory, tree);
   const restore = async (more: Pick<SessionWork, "warmUpWith">): Promise<SessionProcessFigures> => {
-    settleDisk();
+    level(scratch);
     const down = await runSessionProcess(server, { what: "restore", sessionId, directory: target, ...more });
     expectFiles(walk(target), files, { name: OURS });
     rmSync(target, { recursive: true });
@@ -126,9 +128,9 @@ async function runPeer(
   const place = `gibibyte${round}`;
   const target = join(scratch, "gibibyte-restored");
   await peer.prepare(place);
-  settleDisk();
+  level(scratch);
   const up = await peer.upload(tree, place);
-  settleDisk();
+  level(scratch);
   const down = await peer.download(place, target);
   expectFiles(walk(target), files, peer);
   rmSync(target, { recursive: true });
@@ -141,6 +143,12 @@ async function runPeer(
     wholeUpload: up.milliseconds,
     wholeDownload: down.milliseconds,
   };
+}
+
+/** Before each measurement: the same for all of them. */
+function level(scratch: string): void {
+  useMemory(scratch, USED_MIB);
+  settleDisk();
 }
 
 /** Times as the median of all runs, memory as the most of any. */

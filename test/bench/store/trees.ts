@@ -8,6 +8,7 @@ import {
   openSync,
   readdirSync,
   renameSync,
+  rmSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -92,10 +93,26 @@ export function settleDisk(): void {
   execFileSync("sync");
 }
 
+/**
+ * Has the kernel use as much memory for files and free it again, which it then gives to the next one who writes files. On a virtual
+ * machine, memory that was not used for long has to be got from its host first, five times as slowly: whoever
+ * happened to come first paid for it.
+ */
+export function useMemory(directory: string, mebibytes: number): void {
+  const path = join(directory, "memory");
+  const content = Buffer.alloc(16 * MIB);
+  write(path, mebibytes, () => content);
+  rmSync(path);
+}
+
 function writeRandom(path: string, mebibytes: number): void {
+  write(path, mebibytes, () => randomBytes(16 * MIB));
+}
+
+function write(path: string, mebibytes: number, sixteenMebibytes: () => Buffer): void {
   const fd = openSync(path, "wx");
   try {
-    for (let at = 0; at < mebibytes; at += 16) writeSync(fd, randomBytes(16 * MIB));
+    for (let at = 0; at < mebibytes; at += 16) writeSync(fd, sixteenMebibytes());
   } finally {
     closeSync(fd);
   }
