@@ -19,8 +19,8 @@ export async function bundleAgent(signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** Builds the program that Longshore puts into every sandbox (`packages/sandbox/dist/longshore-init`). */
-export async function buildHelper(signal?: AbortSignal): Promise<void> {
+/** Builds the programs that Longshore puts into sandboxes (`packages/sandbox/dist`). */
+export async function buildHelpers(signal?: AbortSignal): Promise<void> {
   await run(["npm", "run", "--silent", "build", "--workspace", "packages/sandbox"], {
     cwd: repositoryRoot,
     signal,

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { SetupError } from "./errors.ts";
 import { asRoot } from "./privilege.ts";
 import { debianPath, findProgram } from "./programs.ts";
@@ -9,9 +10,11 @@ interface Requirement {
   readonly otherwise: string;
   /** Where it has to be. @default PATH */
   readonly path?: string;
+  /** A file that tells that it is there, where it is no program. */
+  readonly file?: string;
 }
 
-/** What set-up runs, with the Debian packages that bring it and the way to do without them. */
+/** What set-up runs or builds with, with the Debian packages that bring it and the way to do without them. */
 const requirements = {
   "redis-server": { packages: ["redis-server"], otherwise: "name a Redis by REDIS_URL" },
   "redis-cli": { packages: ["redis-tools"], otherwise: "install Redis" },
@@ -22,6 +25,11 @@ const requirements = {
   dockerd: { packages: ["docker.io"], otherwise: "name an engine by DOCKER_HOST" },
   runsc: { packages: ["runsc"], otherwise: "install gVisor" },
   "musl-gcc": { packages: ["musl-tools"], otherwise: "install musl and its compiler wrapper" },
+  sqlite3: {
+    packages: ["gcc", "libc6-dev", "libsqlite3-dev"],
+    otherwise: "install a C compiler and the static library of SQLite",
+    file: "/usr/include/sqlite3.h",
+  },
   bwrap: { packages: ["bubblewrap"], otherwise: "install bubblewrap" },
   mmdebstrap: { packages: ["mmdebstrap"], otherwise: "run on Debian or Ubuntu" },
   promtool: { packages: ["prometheus"], otherwise: "install Prometheus" },
@@ -80,7 +88,8 @@ export function requireProgram(name: KnownProgram): string {
 }
 
 function find(name: KnownProgram): string | null {
-  const { path }: Requirement = requirements[name];
+  const { path, file }: Requirement = requirements[name];
+  if (file !== undefined) return existsSync(file) ? file : null;
   return findProgram(name, path);
 }
 

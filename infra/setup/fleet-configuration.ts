@@ -16,7 +16,7 @@ export type LocalSandbox =
       /** Another agent than the reference agent, of the same root file system. */
       readonly command?: readonly string[];
       /** Of that agent. @default "acp" */
-      readonly contract?: "acp" | "exec";
+      readonly contract?: "acp" | "exec" | "mailbox-db";
     };
 
 /** An agent of somebody's own. */

@@ -15,8 +15,8 @@ export interface FleetImages {
 }
 
 const filePrefix = "fleet-base-";
-/** The program for sandboxes, which is built before: an image's build here has no compiler. */
-const helper = "packages/sandbox/dist/longshore-init";
+/** The programs for sandboxes, which are built before: an image's build here has no compiler. */
+const helpers = ["longshore-init", "longshore-mailbox"].map((name) => `packages/sandbox/dist/${name}`);
 const rootManifests = ["package.json", "package-lock.json"];
 
 /**
@@ -29,7 +29,7 @@ export async function buildFleetImages(
   context: SetupContext,
 ): Promise<FleetImages> {
   const manifests = [...rootManifests, ...(await matching("{apps,packages}/*/package.json"))];
-  const names = [...manifests, ...(await matching("{apps,packages}/*/src")), helper];
+  const names = [...manifests, ...(await matching("{apps,packages}/*/src")), ...helpers];
   const fleetBase = await baseWithPackages(base, manifests, context);
   const build = async (app: "dispatcher" | "worker") =>
     await buildImage(engine, fleetBase, {

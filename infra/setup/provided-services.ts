@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
 import Dockerode from "dockerode";
-import { buildAgentImage, buildHelper, bundleAgent, unpackAgentRootfs } from "./agent-image.ts";
+import { buildAgentImage, buildHelpers, bundleAgent, unpackAgentRootfs } from "./agent-image.ts";
 import { type DebianBase, debianBase } from "./debian-base.ts";
 import { installPrograms, type KnownProgram } from "./debian-packages.ts";
 import { startDocker } from "./docker-engine.ts";
@@ -40,7 +40,7 @@ export async function provideServices(
   const engineUrl = await namedEngine(given);
   await installPrograms(
     [
-      ...(["setpriv", "mmdebstrap", "bwrap", "musl-gcc"] as const),
+      ...(["setpriv", "mmdebstrap", "bwrap", "musl-gcc", "sqlite3"] as const),
       ...(given.REDIS_URL === undefined ? (["redis-server"] as const) : []),
       ...(given.S3_ENDPOINT === undefined ? (["radosgw"] as const) : []),
       ...(engineUrl === null ? (["dockerd", "runsc"] as const) : []),
@@ -53,7 +53,7 @@ export async function provideServices(
   const materials = Promise.all([
     debianBase(context),
     bundleAgent(context.signal),
-    buildHelper(context.signal),
+    buildHelpers(context.signal),
   ]).then(([base]) => base);
   const parts = await allOrFirstFailure([
     provideRedis(given, at("redis"), stack),

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { buildAgentImage, buildHelper, bundleAgent, unpackAgentRootfs } from "./agent-image.ts";
+import { buildAgentImage, buildHelpers, bundleAgent, unpackAgentRootfs } from "./agent-image.ts";
 import { type DebianBase, debianBase } from "./debian-base.ts";
 import { installPrograms } from "./debian-packages.ts";
 import { startDocker } from "./docker-engine.ts";
@@ -20,11 +20,11 @@ export async function sandboxAtHand(
   directory: string,
   stack: AsyncDisposableStack,
 ): Promise<LocalSandbox> {
-  await installPrograms(["setpriv", "mmdebstrap", "bwrap", "musl-gcc"], context);
+  await installPrograms(["setpriv", "mmdebstrap", "bwrap", "musl-gcc", "sqlite3"], context);
   const [base] = await Promise.all([
     debianBase(context),
     bundleAgent(context.signal),
-    buildHelper(context.signal),
+    buildHelpers(context.signal),
   ]);
   try {
     return await dockerSandbox(context, join(directory, "docker"), base, stack);

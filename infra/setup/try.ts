@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse } from "yaml";
-import { buildHelper } from "./agent-image.ts";
+import { buildHelpers } from "./agent-image.ts";
 import type { Command } from "./command.ts";
 import { debianBase } from "./debian-base.ts";
 import { installPrograms } from "./debian-packages.ts";
@@ -28,12 +28,12 @@ const NOT_IN_IMAGE = new Set(["agent.yaml", "README.md", ".git", "Dockerfile"]);
 export const tryAgent: Command = async (context) => {
   const [directory = "", text] = context.args;
   const agent = await readDefinition(directory);
-  await installPrograms(["setpriv", "redis-server", "mmdebstrap", "musl-gcc"], context);
+  await installPrograms(["setpriv", "redis-server", "mmdebstrap", "musl-gcc", "sqlite3"], context);
   await using stack = new AsyncDisposableStack();
   const scratch = stack.use(await ScratchDirectory.create());
   const [base] = await Promise.all([
     debianBase(context),
-    buildHelper(context.signal),
+    buildHelpers(context.signal),
     installPackages(directory, context.signal),
   ]);
   let engine = await namedEngine(process.env);

@@ -113,6 +113,7 @@ function prompt(agent: AcpAgent, text: string, signal = never) {
         updates.push(update);
         onFirst();
       },
+      send: () => Promise.reject(new Error("an ACP agent sends by a tool")),
       signal,
     },
   );

@@ -34,6 +34,7 @@ import { Gathering } from "./gathering.ts";
 import { Hints } from "./hints.ts";
 import { furnishHome, hasHomeFiles } from "./home-files.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
+import { MailboxAgent } from "./mailbox/mailbox-agent.ts";
 import { hasMounts, makeMountPoints, mountParents, mountPatterns } from "./mounts.ts";
 import { Operations } from "./operations.ts";
 import { PhaseTimes } from "./phase-times.ts";
@@ -545,7 +546,7 @@ export class Activation {
     const { host, worker, clock, runtimeOf, mountsOf, metrics } = this.#parts;
     const labels = { host, worker, ...ref, epoch: keeper.lease.epoch, nonce: this.#slot };
     this.#egress = openEgress(definition, { metrics, log: this.#log });
-    // A command has no use for tools: it is not an agent that would take them.
+    // The others have no use for tools: a command is no agent that would take them, and NanoClaw's brings its own.
     const tools = definition.contract === "acp" ? new ToolServer(this.#log) : undefined;
     this.#tools = tools;
     const place = { labels, slotDirectory, user, egress: this.#egress?.proxy, tools };
@@ -555,10 +556,15 @@ export class Activation {
       await makeMountPoints(slotDirectory, mounts, user);
       return await startSandbox(runtimeOf(definition), definition, { ...place, mounts }, startSignal);
     };
-    if (definition.contract === "exec") {
+    if (definition.contract !== "acp") {
       const sandbox = new TurnSandbox(start);
       this.#sandbox = sandbox;
-      return { agent: new ExecAgent({ sandbox, definition, sessionId: ref.sessionId, clock }), sandbox };
+      const parts = { sandbox, definition, clock };
+      const agent =
+        definition.contract === "exec"
+          ? new ExecAgent({ ...parts, sessionId: ref.sessionId })
+          : new MailboxAgent({ ...parts, slotDirectory, log: this.#log });
+      return { agent, sandbox };
     }
     const sandbox = await start(signal);
     this.#sandbox = sandbox;

@@ -47,6 +47,11 @@ export interface PromptOptions {
   /** Each update of the turn, as it comes. */
   readonly onUpdate: (update: AgentUpdate) => void;
   /**
+   * Sends a message before the turn has ended. @param files paths of files that go with it, as the agent has them
+   * @throws errors of the store
+   */
+  readonly send: (text: string, files: readonly string[]) => Promise<unknown>;
+  /**
    * Ends the turn: the agent is asked to end it, and given up on where it does not in time (`CANCEL_GRACE_MS`); at once
    * where the reason is one of those that `endsAtOnce` names.
    */

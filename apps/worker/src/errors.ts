@@ -63,6 +63,13 @@ export class AgentRefusedError extends LongshoreError {
   }
 }
 
+/** What an agent of the contract `mailbox-db` made of its databases can't be read or written: it counts as its failure. */
+export class MailboxDatabaseError extends LongshoreError {
+  constructor(reason: string) {
+    super("MAILBOX_DATABASE", reason);
+  }
+}
+
 /** The files that new sessions are to have in their home can't be read. */
 export class HomeUnreadableError extends LongshoreError {
   constructor(path: string, reason: string, cause?: unknown) {

@@ -29,8 +29,10 @@ const ENTRIES_MAX = 1_000;
 const NAME_SHOWN = 256;
 
 export interface CollectOptions {
-  /** Paths of files that the agent named, as it named them; they stay where they are. @default none */
+  /** Paths of files that the agent named, as it named them; those below `workspace/` stay where they are. @default none */
   readonly named?: readonly string[];
+  /** Whether those of `outbox/` stay, too. @default false */
+  readonly stay?: boolean;
   /** Whether the files of `outbox/` go with it. @default true */
   readonly outbox?: boolean;
   readonly limits: Pick<AgentDefinition["limits"], "attachments" | "attachmentBytes">;
@@ -59,7 +61,7 @@ export async function collectFiles(
   ref: SessionRef,
   collectedIn: string,
   slotDirectory: string,
-  { named = [], outbox = true, limits, owner, signal }: CollectOptions,
+  { named = [], stay = false, outbox = true, limits, owner, signal }: CollectOptions,
 ): Promise<CollectedFiles> {
   const tree = SessionTree.open(slotDirectory);
   try {
@@ -67,9 +69,11 @@ export async function collectFiles(
     const refused: { name: string; reason: string }[] = [];
     const candidates = namedCandidates(named, refused);
     await ensureDirectory(tree, "outbox", owner);
+    const known = new Set(candidates.map(({ path }) => path.toString("latin1")));
     for (const { name, type } of outbox ? await tree.list("outbox", { limit: ENTRIES_MAX }) : []) {
       const shown = name.toString();
       const path = Buffer.concat([Buffer.from("outbox/"), name]);
+      if (known.has(path.toString("latin1"))) continue;
       if (type !== "file") refused.push({ name: shown, reason: `a ${type}, not a regular file` });
       else candidates.push({ name: shown, path, leaves: true });
     }
@@ -101,7 +105,7 @@ export async function collectFiles(
         } finally {
           await handle.close();
         }
-        if (leaves) await tree.remove(path);
+        if (leaves && !stay) await leaveOutbox(tree, path);
       } catch (error) {
         if (!(error instanceof LongshoreError) || error.retryable) throw error;
         refuse(error.message);
@@ -117,10 +121,26 @@ function namedCandidates(named: readonly string[], refused: { name: string; reas
   return named.flatMap((path): Candidate[] => {
     const inSession = agentPath(path);
     if (inSession !== undefined)
-      return [{ name: posix.basename(inSession), path: Buffer.from(inSession), leaves: false }];
-    refused.push({ name: path.slice(0, NAME_SHOWN), reason: "it is not below workspace/" });
+      return [
+        {
+          name: posix.basename(inSession),
+          path: Buffer.from(inSession),
+          leaves: inSession.startsWith("outbox/"),
+        },
+      ];
+    refused.push({ name: path.slice(0, NAME_SHOWN), reason: "it is not below workspace/ or outbox/" });
     return [];
   });
+}
+
+/** Removes a file of `outbox/`, and with the last one the directory that an agent made for it there. */
+async function leaveOutbox(tree: SessionTree, path: Buffer): Promise<void> {
+  await tree.remove(path);
+  const directory = posix.dirname(path.toString("latin1"));
+  if (directory === "outbox") return;
+  const entries = await tree.list(Buffer.from(directory, "latin1"), { limit: 1 }).catch(() => undefined);
+  if (entries?.length === 0)
+    await tree.remove(Buffer.from(directory, "latin1"), { recursive: true, missingOk: true });
 }
 
 async function* readParts(handle: FileHandle, sizeBytes: number): AsyncGenerator<Buffer> {

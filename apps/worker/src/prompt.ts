@@ -37,17 +37,9 @@ export async function buildPrompt(
   { messages, sent, read }: TurnPrompt,
   abilities: PromptAbilities,
 ): Promise<ContentBlock[]> {
-  const reminder: ContentBlock[] =
-    sent.length === 0
-      ? []
-      : [
-          {
-            type: "text",
-            text: `${SENT_ALREADY}\n${sent.map((text) => `> ${text.replaceAll("\n", "\n> ")}`).join("\n\n")}`,
-          },
-        ];
+  const reminder = sentReminder(sent);
   const contents = new Contents(abilities, read);
-  const blocks = [...reminder];
+  const blocks: ContentBlock[] = reminder === "" ? [] : [{ type: "text", text: reminder }];
   for (const message of messages) {
     blocks.push(headedText(message));
     for (const attachment of message.attachments) {
@@ -85,6 +77,12 @@ class Contents {
       ? [{ type: "image", mimeType, data: content.toString("base64"), uri }]
       : [{ type: "resource", resource: { uri, mimeType, text: content.toString("utf8") } }];
   }
+}
+
+/** What an agent is told of what it sent in earlier attempts at a turn; empty where that was nothing. */
+export function sentReminder(sent: readonly string[]): string {
+  if (sent.length === 0) return "";
+  return `${SENT_ALREADY}\n${sent.map((text) => `> ${text.replaceAll("\n", "\n> ")}`).join("\n\n")}`;
 }
 
 const SENT_ALREADY =

@@ -37,6 +37,7 @@ export async function startSandbox(
       ...(definition.ociRuntime === undefined ? {} : { ociRuntime: definition.ociRuntime }),
       ...(egress === undefined ? {} : { egress: egress.serve }),
       ...(tools === undefined ? {} : { tools: tools.serve }),
+      ...(definition.contract === "mailbox-db" ? { mailbox: true } : {}),
       env: {
         TZ: definition.timeZone,
         ...egress?.environment(),

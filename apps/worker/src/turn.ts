@@ -30,7 +30,7 @@ import type { Hints } from "./hints.ts";
 import { writeAttachments } from "./inbox.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
 import { MarkWatch } from "./mark-watch.ts";
-import { type CollectedFiles, collectFiles } from "./outbox-files.ts";
+import { type CollectedFiles, type CollectOptions, collectFiles } from "./outbox-files.ts";
 import type { PhaseTimes } from "./phase-times.ts";
 import { replyTo } from "./replies.ts";
 import { ReplyText } from "./reply-text.ts";
@@ -160,6 +160,7 @@ export class Turn {
         },
         {
           onUpdate: (update) => this.#follow(update, text, events),
+          send: (message, files) => this.send(message, files),
           signal,
         },
       );
@@ -244,7 +245,7 @@ export class Turn {
       if (!this.#isPrompting) throw new NoTurnError();
       try {
         await running.pause();
-        return await this.#collect([path]);
+        return await this.#collect([path], { stay: true });
       } finally {
         if (!keeper.signal.aborted) await running.resume();
       }
@@ -308,10 +309,14 @@ export class Turn {
     }
   }
 
-  async #collect(named: readonly string[]): Promise<CollectedFiles> {
+  async #collect(
+    named: readonly string[],
+    options: Pick<CollectOptions, "stay"> = {},
+  ): Promise<CollectedFiles> {
     const { store, ref, running, signal } = this.#options;
     if (named.length === 0) return NO_FILES;
     return await collectFiles(store, ref, `${this.#id}-${++this.#sends}`, running.slotDirectory, {
+      ...options,
       named,
       outbox: false,
       limits: running.definition.limits,
@@ -326,6 +331,8 @@ export class Turn {
     await running.pause();
     const files = await collectFiles(store, ref, this.#id, running.slotDirectory, {
       named: [...this.#files],
+      // There every file is a message's, which names it.
+      outbox: running.definition.contract !== "mailbox-db",
       limits: running.definition.limits,
       owner: running.user,
       signal,

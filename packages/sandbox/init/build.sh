@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds longshore-init into packages/sandbox/dist: static, for any image. Needs a C compiler and musl
-# (Debian: musl-tools). Arguments: other compiler and flags, as a test has that builds it with sanitizers.
+# Builds what is put into sandboxes into packages/sandbox/dist, static, for any image. Needs a C compiler, musl and SQLite
+# (Debian: musl-tools, libsqlite3-dev). Arguments: other compiler and flags, as a test has that builds longshore-init with sanitizers.
 set -eu
 cd "$(dirname "$0")"
 warnings="-std=gnu11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wformat=2 -Wvla -Werror"
@@ -9,8 +9,12 @@ if [ $# -gt 0 ]; then
   exec "$@" $warnings longshore-init.c
 fi
 mkdir -p ../dist
-unfinished="../dist/.longshore-init.$$"
+unfinished="../dist/.unfinished.$$"
 trap 'rm -f "$unfinished"' EXIT
 # shellcheck disable=SC2086
 "${CC:-musl-gcc}" -static -Os -s -fstack-protector-strong $warnings -o "$unfinished" longshore-init.c
 mv "$unfinished" ../dist/longshore-init
+# Against glibc, which Debian's archive of SQLite is made for.
+# shellcheck disable=SC2086
+gcc -static -Os -s -fstack-protector-strong $warnings -o "$unfinished" longshore-mailbox.c -Wl,--no-warnings -lsqlite3 -lm
+mv "$unfinished" ../dist/longshore-mailbox

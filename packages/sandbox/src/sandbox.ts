@@ -82,6 +82,11 @@ export interface SandboxSpec {
   readonly ociRuntime?: string;
   /** Serves what connects to the loopback port `EGRESS_PORT` inside. @default nothing listens there */
   readonly egress?: ServeConnection;
+  /**
+   * For the contract `mailbox-db`: the main process is `longshore-mailbox` (`init/longshore-mailbox.c`), which runs the
+   * command when it is told to, and the slot is seen at `/workspace`, too. @default false
+   */
+  readonly mailbox?: boolean;
   /** Serves what runs `TOOLS_COMMAND` inside: the stream of its standard input and output. @default none */
   readonly tools?: ServeConnection;
 }

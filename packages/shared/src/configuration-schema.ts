@@ -102,10 +102,10 @@ const agentSchema = z
   .strictObject({
     tenant: nameSchema.describe("Whose agent it is: nobody else can send to it."),
     contract: z
-      .enum(["acp", "exec"])
+      .enum(["acp", "exec", "mailbox-db"])
       .default("acp")
       .describe(
-        "How the worker speaks to it. `acp`: the Agent Client Protocol on its standard input and output; `exec`: a process for each turn, with the prompt as JSON on its standard input and the reply on its standard output. See agents.md.",
+        "How the worker speaks to it. `acp`: the Agent Client Protocol on its standard input and output; `exec`: a process for each turn, with the prompt as JSON on its standard input and the reply on its standard output; `mailbox-db`: two SQLite databases, as NanoClaw's agents have them. See agents.md.",
       ),
     image: z.string().min(1).optional().describe("Docker: the image."),
     command: z

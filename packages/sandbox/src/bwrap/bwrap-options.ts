@@ -1,6 +1,12 @@
 import { existsSync } from "node:fs";
 import { sandboxEnvironment } from "../environment.ts";
-import { HELPER_PROGRAM, SOCKETS_DIRECTORY } from "../helper/helper-paths.ts";
+import {
+  HELPER_PROGRAM,
+  MAILBOX_DIRECTORY,
+  MAILBOX_PROGRAM,
+  SOCKETS_DIRECTORY,
+} from "../helper/helper-paths.ts";
+import type { HelperPrograms } from "../helper/install-helper.ts";
 import { resolveLimits } from "../limits.ts";
 import type { SandboxSpec } from "../sandbox.ts";
 import { rootOptions } from "./root-filesystem.ts";
@@ -31,7 +37,7 @@ export interface BwrapDescriptors {
 
 /** Paths on the host of what is mounted for the helper. */
 export interface HelperMounts {
-  readonly program: string;
+  readonly programs: HelperPrograms;
   readonly sockets: string;
 }
 
@@ -76,9 +82,15 @@ export function bwrapOptions(
     ...["--remount-ro", "/dev"],
     ...["--perms", "1777", "--size", String(limits.tmpBytes), "--tmpfs", "/tmp"],
     ...["--dir", "/run"],
-    ...["--ro-bind", helper.program, HELPER_PROGRAM],
+    ...["--ro-bind", helper.programs.init, HELPER_PROGRAM],
     ...["--ro-bind", helper.sockets, SOCKETS_DIRECTORY],
     ...["--bind", spec.slotDirectory, "/session"],
+    ...(spec.mailbox
+      ? [
+          ...["--ro-bind", helper.programs.mailbox, MAILBOX_PROGRAM],
+          ...["--bind", spec.slotDirectory, MAILBOX_DIRECTORY],
+        ]
+      : []),
     ...(spec.mounts ?? []).flatMap(({ source, target, readOnly }) => [
       ...[readOnly ? "--ro-bind" : "--bind", source, target],
     ]),

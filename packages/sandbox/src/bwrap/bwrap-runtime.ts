@@ -10,7 +10,7 @@ import {
   SandboxStartError,
   SandboxStuckError,
 } from "../errors.ts";
-import { installHelper } from "../helper/install-helper.ts";
+import { type HelperPrograms, installHelpers } from "../helper/install-helper.ts";
 import { SandboxSockets } from "../helper/sandbox-sockets.ts";
 import { untilProgramRuns } from "../helper/until-program-runs.ts";
 import { resolveLimits } from "../limits.ts";
@@ -85,7 +85,7 @@ export class BwrapRuntime implements SandboxRuntime {
     const rootfs = spec.rootfs ?? this.#options.defaultRootfs ?? "host";
     await requirePassable("slotDirectory", spec.slotDirectory, spec.user);
     if (rootfs !== "host") await requirePassable("rootfs", rootfs, spec.user);
-    const { tools, seccompPath, helperPath } = await this.#prepare();
+    const { tools, seccompPath, helpers } = await this.#prepare();
     signal?.throwIfAborted();
 
     const { worker, nonce } = spec.labels;
@@ -104,7 +104,7 @@ export class BwrapRuntime implements SandboxRuntime {
       await cgroup?.create(resolveLimits(spec.limits));
       signal?.throwIfAborted();
       sockets = await SandboxSockets.open(this.#options.runDirectory, spec);
-      const helper = { program: helperPath, sockets: sockets.directory };
+      const helper = { programs: helpers, sockets: sockets.directory };
       const launched = launch({ spec, command, rootfs, helper, marker, tools, seccompPath, cgroup });
       const status = new BwrapStatus(launched.status);
       sandbox = new BwrapSandbox({ id: marker, launched, status, processes: this.#group(marker), forget });
@@ -224,18 +224,18 @@ export class BwrapRuntime implements SandboxRuntime {
 interface Prepared {
   readonly tools: HostTools;
   readonly seccompPath: string;
-  readonly helperPath: string;
+  readonly helpers: HelperPrograms;
 }
 
 async function prepare({ runDirectory, tools = findHostTools() }: BwrapRuntimeOptions): Promise<Prepared> {
-  const helperPath = await installHelper(runDirectory, "bwrap");
+  const helpers = await installHelpers(runDirectory, "bwrap");
   const directory = join(runDirectory, "bwrap");
   await mkdir(directory, { recursive: true, mode: 0o711 });
   const seccompPath = join(directory, "seccomp.bpf");
   const temporary = `${seccompPath}.${process.pid}.${Math.random().toString(36).slice(2)}`;
   await writeFile(temporary, seccompFilter(process.arch), { mode: 0o600 });
   await rename(temporary, seccompPath);
-  return { tools, seccompPath, helperPath };
+  return { tools, seccompPath, helpers };
 }
 
 /** Without root nobody can become another user. */

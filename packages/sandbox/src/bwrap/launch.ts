@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import type { Readable, Writable } from "node:stream";
 import { RuntimeUnavailableError } from "../errors.ts";
-import { RUN_COMMAND } from "../helper/helper-paths.ts";
+import { MAILBOX_PROGRAM, RUN_COMMAND } from "../helper/helper-paths.ts";
 import { resolveLimits } from "../limits.ts";
 import type { SandboxSpec } from "../sandbox.ts";
 import { bwrapOptions, type HelperMounts } from "./bwrap-options.ts";
@@ -87,7 +87,8 @@ export function launch(request: Launch): Launched {
         ...["-c", script(toClose), "longshore-sandbox", ...(cgroup?.joinFiles ?? []), "--"],
         ...userCommand(spec, tools),
         ...limitCommand(spec, tools, cgroup),
-        ...[tools.bwrap, "--args", String(OPTIONS), "--", ...RUN_COMMAND, ...request.command],
+        ...[tools.bwrap, "--args", String(OPTIONS), "--", ...RUN_COMMAND],
+        ...[...(spec.mailbox ? [MAILBOX_PROGRAM] : []), ...request.command],
       ],
       {
         cwd: "/",

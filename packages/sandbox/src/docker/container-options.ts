@@ -1,6 +1,13 @@
 import type { ContainerCreateOptions, HostConfig, MountSettings } from "dockerode";
 import { sandboxEnvironment } from "../environment.ts";
-import { HELPER_PROGRAM, RUN_COMMAND, SOCKETS_DIRECTORY } from "../helper/helper-paths.ts";
+import {
+  HELPER_PROGRAM,
+  MAILBOX_DIRECTORY,
+  MAILBOX_PROGRAM,
+  RUN_COMMAND,
+  SOCKETS_DIRECTORY,
+} from "../helper/helper-paths.ts";
+import type { HelperPrograms } from "../helper/install-helper.ts";
 import { resolveLimits } from "../limits.ts";
 import type { SandboxSpec } from "../sandbox.ts";
 import { containerLabels } from "./labels.ts";
@@ -16,8 +23,8 @@ export interface ContainerParts {
   readonly runDirectory: string;
   /** The agent's program and arguments: the specification's, or the image's own. */
   readonly command: readonly string[];
-  /** Path of the helper on the engine's host. */
-  readonly helperPath: string;
+  /** There on the engine's host. */
+  readonly helpers: HelperPrograms;
   /** Path of the directory of the sandbox's sockets there. */
   readonly socketsDirectory: string;
 }
@@ -53,9 +60,15 @@ export function containerOptions(spec: SandboxSpec, parts: ContainerParts): Cont
       { Name: "core", Soft: 0, Hard: 0 },
     ],
     Mounts: [
-      bind(parts.helperPath, HELPER_PROGRAM, true),
+      bind(parts.helpers.init, HELPER_PROGRAM, true),
       bind(parts.socketsDirectory, SOCKETS_DIRECTORY, true),
       bind(spec.slotDirectory, "/session", false),
+      ...(spec.mailbox
+        ? [
+            bind(parts.helpers.mailbox, MAILBOX_PROGRAM, true),
+            bind(spec.slotDirectory, MAILBOX_DIRECTORY, false),
+          ]
+        : []),
       ...(spec.mounts ?? []).map(({ source, target, readOnly }) => bind(source, target, readOnly)),
     ],
     LogConfig: { Type: "none", Config: {} },
@@ -66,7 +79,7 @@ export function containerOptions(spec: SandboxSpec, parts: ContainerParts): Cont
   return {
     ...(spec.image === undefined ? {} : { Image: spec.image }),
     Entrypoint: [...RUN_COMMAND],
-    Cmd: [...parts.command],
+    Cmd: [...(spec.mailbox ? [MAILBOX_PROGRAM] : []), ...parts.command],
     Env: Object.entries(sandboxEnvironment(spec.env)).map(([name, value]) => `${name}=${value}`),
     User: `${spec.user.uid}:${spec.user.gid}`,
     WorkingDir: spec.workingDirectory,

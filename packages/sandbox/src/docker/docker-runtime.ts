@@ -9,7 +9,7 @@ import {
   SandboxStartError,
   SandboxStuckError,
 } from "../errors.ts";
-import { installHelper } from "../helper/install-helper.ts";
+import { type HelperPrograms, installHelpers } from "../helper/install-helper.ts";
 import { SandboxSockets } from "../helper/sandbox-sockets.ts";
 import { untilProgramRuns } from "../helper/until-program-runs.ts";
 import type {
@@ -45,7 +45,7 @@ export class DockerRuntime implements SandboxRuntime {
   readonly name = "docker";
   readonly #engine: Engine;
   readonly #options: DockerRuntimeOptions;
-  #installation: Promise<string> | undefined;
+  #installation: Promise<HelperPrograms> | undefined;
 
   constructor(options: DockerRuntimeOptions) {
     this.#options = options;
@@ -55,7 +55,7 @@ export class DockerRuntime implements SandboxRuntime {
   async check(signal?: AbortSignal): Promise<RuntimeReport> {
     signal?.throwIfAborted();
     const info = await this.#engine.info();
-    await this.#helper();
+    await this.#helpers();
     const missing = (this.#options.requiredRuntimes ?? []).filter(
       (runtime) => !info.runtimes.includes(runtime),
     );
@@ -83,11 +83,11 @@ export class DockerRuntime implements SandboxRuntime {
     signal?.throwIfAborted();
     const { runDirectory } = this.#options;
     const { image } = spec;
-    const [helperPath, command] = await Promise.all([this.#helper(), this.#commandOf(image, spec.command)]);
+    const [helpers, command] = await Promise.all([this.#helpers(), this.#commandOf(image, spec.command)]);
     const sockets = await SandboxSockets.open(runDirectory, spec);
     try {
       signal?.throwIfAborted();
-      const parts = { runDirectory, command, helperPath, socketsDirectory: sockets.directory };
+      const parts = { runDirectory, command, helpers, socketsDirectory: sockets.directory };
       return await this.#run(spec, image, parts, sockets, signal);
     } catch (error) {
       await sockets.close();
@@ -124,9 +124,9 @@ export class DockerRuntime implements SandboxRuntime {
     }
   }
 
-  /** The helper's path; put there once, and tried again after a failure. */
-  #helper(): Promise<string> {
-    this.#installation ??= installHelper(this.#options.runDirectory, this.name).catch((error: unknown) => {
+  /** Put there once, and tried again after a failure. */
+  #helpers(): Promise<HelperPrograms> {
+    this.#installation ??= installHelpers(this.#options.runDirectory, this.name).catch((error: unknown) => {
       this.#installation = undefined;
       throw error;
     });

@@ -6,25 +6,40 @@ import { errnoOf } from "@longshore/shared";
 import { RuntimeUnavailableError } from "../errors.ts";
 import { PASSABLE_MODE } from "../run-directory.ts";
 
-/** Where the build leaves the helper. */
-const BUILT = fileURLToPath(new URL("../../dist/longshore-init", import.meta.url));
+/** Paths on the host of what is put into sandboxes. */
+export interface HelperPrograms {
+  readonly init: string;
+  /** For those of the contract `mailbox-db`. */
+  readonly mailbox: string;
+}
+
+/** Where the build leaves them. */
+const BUILT = new URL("../../dist/", import.meta.url);
 const HASH_DIGITS = 12;
 
 /**
- * Puts the helper into the run directory, which has the same path for this worker and for an engine on the
- * host, named by its content: workers of two versions each have their own.
+ * Puts the helpers into the run directory, which has the same path for this worker and for an engine on the
+ * host, named by their content: workers of two versions each have their own.
  *
  * @param runtime For the error.
- * @returns its path
- * @throws RuntimeUnavailableError when it was not built
+ * @throws RuntimeUnavailableError when they were not built
  */
-export async function installHelper(runDirectory: string, runtime: string, built = BUILT): Promise<string> {
+export async function installHelpers(runDirectory: string, runtime: string): Promise<HelperPrograms> {
+  const [init, mailbox] = await Promise.all([
+    installHelper(runDirectory, runtime, "longshore-init"),
+    installHelper(runDirectory, runtime, "longshore-mailbox"),
+  ]);
+  return { init, mailbox };
+}
+
+async function installHelper(runDirectory: string, runtime: string, name: string): Promise<string> {
+  const built = fileURLToPath(new URL(name, BUILT));
   let program: Buffer;
   try {
     program = await readFile(built);
   } catch (error) {
     if (errnoOf(error) !== "ENOENT") throw error;
-    const advice = `${built} is missing: build it by "npm run build --workspace packages/sandbox" (needs Debian's musl-tools)`;
+    const advice = `${built} is missing: build it by "npm run build --workspace packages/sandbox" (needs Debian's musl-tools and libsqlite3-dev)`;
     throw new RuntimeUnavailableError(runtime, [advice], error);
   }
   const directory = join(runDirectory, "init");

@@ -1,0 +1,93 @@
+import { z } from "zod";
+import type { MailboxRoute, OutboundRow } from "./mailbox-databases.ts";
+
+/** What a row of `messages_out` asks for. */
+export type OutboundContent =
+  | {
+      readonly type: "message";
+      readonly text: string;
+      /** Absolute paths in the sandbox. */
+      readonly files: readonly string[];
+    }
+  /** Nothing for anybody to see. */
+  | { readonly type: "nothing" }
+  | { readonly type: "refused"; readonly reason: string };
+
+const CHAT_KINDS: ReadonlySet<string> = new Set(["chat", "chat-sdk"]);
+/** What a run of a scheduled task leaves for the log. */
+const LOG_KIND = "task_log";
+
+const chatSchema = z.object({
+  type: z.string().optional(),
+  operation: z.string().optional(),
+  text: z.string().optional(),
+  files: z.array(z.string()).optional(),
+  /** Of a card, or a question. */
+  fallbackText: z.string().optional(),
+  title: z.string().optional(),
+  question: z.string().optional(),
+  options: z.array(z.union([z.string(), z.object({ label: z.string() })])).optional(),
+  card: z
+    .object({
+      title: z.string().optional(),
+      description: z.string().optional(),
+      children: z.array(z.union([z.string(), z.object({ text: z.string() })])).optional(),
+      actions: z.array(z.object({ label: z.string(), url: z.string() })).optional(),
+    })
+    .optional(),
+});
+
+/** @param routes where the turn's messages came from: the agent may write to no other conversation */
+export function outboundContent(row: OutboundRow, routes: readonly MailboxRoute[]): OutboundContent {
+  const refused = (reason: string) => ({ type: "refused", reason }) as const;
+  if (row.kind === LOG_KIND) return { type: "nothing" };
+  if (!CHAT_KINDS.has(row.kind)) return refused(`nothing is done for rows of kind ${shown(row.kind)}`);
+  if (row.content === null) return refused("its content is too long");
+  const isKnown =
+    row.platformId === null ||
+    routes.some((route) => route.conversation === row.platformId && route.channel === row.channelType);
+  if (!isKnown) return refused("it is for a conversation that the turn is not of");
+  const content = chatSchema.safeParse(parseJson(row.content));
+  if (!content.success) return refused("its content is not understood");
+  const { operation, files = [] } = content.data;
+  if (operation !== undefined) return refused(`${shown(operation)} is not done here`);
+  const text = textOf(content.data);
+  const bad = [row.id, ...files].find((name) => files.length > 0 && !isPlainName(name));
+  if (bad !== undefined) return refused(`${shown(bad)} is no name for a file of outbox/`);
+  if (text === "" && files.length === 0) return { type: "nothing" };
+  return { type: "message", text, files: files.map((name) => `/session/outbox/${row.id}/${name}`) };
+}
+
+function textOf({ text, fallbackText, title, question, options, card }: z.output<typeof chatSchema>): string {
+  const lines = [
+    text,
+    title,
+    question,
+    ...(options ?? []).map((option) => `- ${typeof option === "string" ? option : option.label}`),
+    ...(fallbackText
+      ? [fallbackText]
+      : [
+          card?.title,
+          card?.description,
+          ...(card?.children ?? []).map((child) => (typeof child === "string" ? child : child.text)),
+          ...(card?.actions ?? []).map(({ label, url }) => `${label}: ${url}`),
+        ]),
+  ];
+  return lines.filter((line) => line !== undefined && line !== "").join("\n");
+}
+
+function isPlainName(name: string): boolean {
+  return name !== "" && name !== "." && name !== ".." && !/[/\0]/.test(name);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function shown(word: string): string {
+  return JSON.stringify(word.slice(0, 64));
+}

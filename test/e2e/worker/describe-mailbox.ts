@@ -1,0 +1,252 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Api, ApiMessage } from "../../support/api.ts";
+import type { AppProcess } from "../../support/app-process.ts";
+import { Fleet } from "../../support/fleet.ts";
+import { mailboxRunner } from "../../support/mailbox-runner.ts";
+
+/** The `mailbox-db` contract, on one runtime. */
+export function describeMailbox(runtime: "docker" | "bwrap", ociRuntime?: "runsc"): void {
+  describe(`an agent with two databases, on ${ociRuntime ?? runtime}`, () => {
+    let fleet: Fleet;
+    let api: Api;
+    let worker: AppProcess;
+
+    beforeAll(async () => {
+      const mailbox = {
+        contract: "mailbox-db",
+        runtime,
+        ...(ociRuntime === undefined ? {} : { ociRuntime }),
+        command: mailboxRunner,
+      };
+      fleet = await Fleet.start({
+        runtime,
+        agents: {
+          claw: mailbox,
+          hasty: { ...mailbox, limits: { idle: "4s", memory: "512MiB" }, retry: { attempts: 1 } },
+          gone: { ...mailbox, command: ["/no/such/program"], retry: { attempts: 1 } },
+        },
+      });
+      [{ api }, worker] = await Promise.all([fleet.startDispatcher(), fleet.startWorker()]);
+    });
+    afterAll(() => fleet[Symbol.asyncDispose]());
+
+    let messages = 0;
+    const ask = (conversation: string, script: string, more: Record<string, unknown> = {}) =>
+      api.ask(conversation, `m${++messages}`, script, { agent: "claw", ...more });
+    const text = ({ replies, error }: ApiMessage) => {
+      expect(error).toBeUndefined();
+      return replies?.map((reply) => reply.text);
+    };
+    const told = async (conversation: string, script: string, more: Record<string, unknown> = {}) => {
+      const [reply = ""] = text(await ask(conversation, script, more)) ?? [];
+      return JSON.parse(reply);
+    };
+
+    it("finds its messages and its conversation in inbound.db", async () => {
+      const data = Buffer.from("a,b").toString("base64");
+      await api.send("prompt", "before", "by the way", { agent: "claw", thread: "t", wake: false });
+      const script = `say(JSON.stringify({
+        rows,
+        where: [process.cwd(), process.env.HOME],
+        routing: inbound("SELECT * FROM session_routing"),
+        destinations: inbound("SELECT * FROM destinations"),
+        file: fs.readFileSync("/workspace/" + JSON.parse(rows[1].content).attachments[0].localPath, "utf8"),
+      }))`;
+      const seen = await told("prompt", script, {
+        sender: { id: "ada", name: "Ada" },
+        thread: "t",
+        attachments: [{ name: "t.csv", contentType: "text/csv", data }],
+      });
+      expect(seen.where).toEqual(["/workspace/workspace", "/session/home"]);
+      expect(seen.routing).toEqual([{ id: 1, channel_type: "http", platform_id: "prompt", thread_id: "t" }]);
+      expect(seen.destinations).toMatchObject([
+        { name: "http/prompt", type: "channel", channel_type: "http", platform_id: "prompt" },
+      ]);
+      expect(seen.file).toBe("a,b");
+      expect(seen.rows).toMatchObject([
+        { kind: "chat", seq: 2, trigger: 0, status: "pending" },
+        { kind: "chat", seq: 4, trigger: 1, platform_id: "prompt", channel_type: "http", thread_id: "t" },
+      ]);
+      expect(JSON.parse(seen.rows[1].content)).toMatchObject({
+        sender: "Ada",
+        senderId: "ada",
+        attachments: [{ name: "t.csv", mimeType: "text/csv", size: 3 }],
+      });
+    });
+
+    it("keeps its databases from turn to turn: sequence numbers, what was delivered, what is done", async () => {
+      await ask("kept", `outbound.exec("INSERT INTO session_state VALUES ('k', 'v', '')"); say("one")`);
+      const seen = await told(
+        "kept",
+        `say(JSON.stringify({
+          seq: rows[0].seq,
+          before: inbound("SELECT seq, status FROM messages_in WHERE status = 'completed'"),
+          delivered: inbound("SELECT status, message_out_id AS id FROM delivered"),
+          out: outbound.prepare("SELECT id, seq FROM messages_out").all(),
+          state: outbound.prepare("SELECT value FROM session_state").all(),
+        }))`,
+      );
+      expect(seen).toMatchObject({
+        seq: 4,
+        before: [{ seq: 2, status: "completed" }],
+        delivered: [{ status: "delivered", id: seen.out[0].id }],
+        out: [{ seq: 3 }],
+        state: [{ value: "v" }],
+      });
+    });
+
+    it("sends what is followed by more before the turn has ended", async () => {
+      const script = `say("on it"); await sleep(4000); say("first"); say("done"); say("[]", { type: "card" })`;
+      expect(text(await ask("several", script))).toEqual(["on it", "first", "done", "[]"]);
+      const seen = await told("several", `say(JSON.stringify(inbound("SELECT status FROM delivered")))`);
+      expect(seen).toEqual(Array.from({ length: 4 }, () => ({ status: "delivered" })));
+    });
+
+    it("sends files by their names in its message, and nothing else", async () => {
+      const script = `
+        const id = row({ content: { text: "files", files: ["a.txt", "b.txt", "none.txt"] } });
+        fs.mkdirSync("/workspace/outbox/" + id);
+        fs.writeFileSync("/workspace/outbox/" + id + "/a.txt", "12345");
+        fs.symlinkSync("/etc/passwd", "/workspace/outbox/" + id + "/b.txt");
+        fs.writeFileSync("/workspace/outbox/stray.txt", "");
+      `;
+      const answered = await ask("files", script);
+      expect(answered.replies?.[0]).toMatchObject({
+        text: "files",
+        artifacts: [{ name: "a.txt", sizeBytes: 5 }],
+        refusedFiles: [{ name: "b.txt" }, { name: "none.txt" }],
+      });
+      const bad = `row({ content: { files: ["../../home/x"] } }); say(JSON.stringify(fs.readdirSync("/workspace/outbox").length))`;
+      // The one that was refused is still there, and the stray one.
+      expect(await told("files", bad)).toBe(2);
+    });
+
+    it("is told all that was said before, however much", async () => {
+      for (let n = 1; n <= 25; n++)
+        await api.send("context", `c${n}`, `word ${n}.`, { agent: "claw", wake: false });
+      const seen: string[] = await told(
+        "context",
+        `say(JSON.stringify(rows.map((one) => JSON.parse(one.content).text)))`,
+      );
+      expect(seen).toHaveLength(10);
+      const words = [
+        ...seen
+          .slice(0, -1)
+          .join("\n")
+          .matchAll(/word (\d+)\./g),
+      ].map(([, n]) => Number(n));
+      expect(words).toEqual(Array.from({ length: 25 }, (_, at) => at + 1));
+    });
+
+    it("is not asked for other conversations, nor for what is not done here", async () => {
+      const script = `
+        row({ platform: "elsewhere", channel: "http", content: { text: "stolen" } });
+        row({ kind: "system", content: { action: "install_packages" } });
+        row({ content: { operation: "reaction", messageId: "1", emoji: "x" } });
+        row({ kind: "task_log", content: { text: "logged" } });
+        say("mine");
+      `;
+      expect(text(await ask("routes", script))).toEqual(["mine"]);
+      const seen = await told("routes", `say(JSON.stringify(inbound("SELECT status FROM delivered")))`);
+      expect(seen.map(({ status }: { status: string }) => status)).toEqual([
+        ...["failed", "failed", "failed", "delivered", "delivered"],
+      ]);
+    });
+
+    // What follows has nothing to do with the kernel that the sandbox has.
+    if (ociRuntime !== undefined) return;
+
+    it("fails where it says so, where it ends, and where its provider failed; what it did is dropped", async () => {
+      const retried = (how: string) => `
+        fs.mkdirSync("half", { recursive: true });
+        say("attempt " + inbound("SELECT count(*) AS n FROM delivered")[0].n);
+        ${how}`;
+      for (const [how, code] of [
+        [`ack(rows[0].id, "failed"); await sleep(60000)`, "AGENT_ERROR"],
+        ["process.exit(3)", "AGENT_EXITED"],
+      ] as const) {
+        const failed = await ask("fails", retried(how), { agent: "hasty" });
+        expect(failed).toMatchObject({ state: "dead", error: { code } });
+      }
+      const script = `row({ content: { text: "Error: 529 overloaded" } })`;
+      expect(await ask("fails", script, { agent: "hasty" })).toMatchObject({
+        state: "dead",
+        error: { code: "AGENT_ERROR", message: expect.stringContaining("529 overloaded") },
+      });
+      const seen = await told("fails", `say(JSON.stringify([fs.readdirSync("."), rows[0].seq]))`, {
+        agent: "hasty",
+      });
+      expect(seen).toEqual([[], 2]);
+    });
+
+    it("gives signs of life by heartbeat and by declared tools, and is ended without them", async () => {
+      const beating = `for (let n = 0; n < 6; n++) { await sleep(1000); beat(); } say("alive")`;
+      expect(text(await ask("idle", beating, { agent: "hasty" }))).toEqual(["alive"]);
+      const busy = `
+        outbound.prepare("INSERT OR REPLACE INTO container_state VALUES (1, 'Bash', 60000, ?, '')")
+          .run(new Date().toISOString());
+        await sleep(6000);
+        outbound.exec("UPDATE container_state SET current_tool = NULL");
+        say("worked");
+      `;
+      expect(text(await ask("idle", busy, { agent: "hasty" }))).toEqual(["worked"]);
+      expect(await ask("idle", "await sleep(60000)", { agent: "hasty" })).toMatchObject({
+        state: "dead",
+        error: { code: "IDLE_TIMEOUT" },
+      });
+    });
+
+    it.each([
+      [
+        "a link",
+        `fs.rmSync("/workspace/outbound.db"); fs.symlinkSync("/etc/passwd", "/workspace/outbound.db")`,
+      ],
+      ["no database", `fs.writeFileSync("/workspace/outbound.db", "x".repeat(100000))`],
+      ["a directory", `fs.rmSync("/workspace/inbound.db"); fs.mkdirSync("/workspace/inbound.db")`],
+      [
+        "a view without an end",
+        `outbound.exec("DROP TABLE messages_out; CREATE VIEW messages_out AS WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n) SELECT id, id AS seq, id AS in_reply_to, id AS kind, id AS platform_id, id AS channel_type, id AS content FROM n")`,
+      ],
+      ["locked for ever", `outbound.exec("BEGIN EXCLUSIVE")`],
+      [
+        "full of nonsense",
+        `outbound.exec("INSERT INTO messages_out VALUES ('x', 1e300, '', '', '', '', x'00', '', '', '', x'ff')")`,
+      ],
+    ])("may make of its databases %s: the turn fails, and the session goes on", async (_, script) => {
+      const failed = await ask("hostile", `${script}; await sleep(60000)`, { agent: "hasty" });
+      expect(failed).toMatchObject({
+        state: "dead",
+        error: { code: expect.stringMatching(/^(AGENT_ERROR|IDLE_TIMEOUT|AGENT_EXITED)$/) },
+      });
+      expect(text(await ask("hostile", `say("back")`, { agent: "hasty" }))).toEqual(["back"]);
+    });
+
+    it("that is not there is told as that", async () => {
+      expect(await ask("gone", "hello", { agent: "gone" })).toMatchObject({
+        state: "dead",
+        error: { code: "AGENT_EXITED", message: expect.stringMatching(/127.*\/no\/such\/program/s) },
+      });
+    });
+
+    it("gets what comes while it runs in the next turn, and can be cancelled", async () => {
+      const { sessionId } = await api.send("queue", "slow", "await sleep(60000)", { agent: "claw" });
+      const next = ask("queue", `say("next")`);
+      // Refused until the turn runs.
+      const cancel = async () => (await api.request("POST", `/v1/sessions/${sessionId}/cancel`, {})).ok;
+      await expect.poll(cancel, { timeout: 20_000 }).toBe(true);
+      expect(text(await next)).toEqual(["next"]);
+    });
+
+    it("goes on elsewhere when its worker is killed in the middle of a turn", async () => {
+      text(await ask("killed", `fs.appendFileSync("turns", "1"); say("one")`));
+      const script = `fs.appendFileSync("turns", "2"); await sleep(3000); say(fs.readFileSync("turns", "utf8"))`;
+      const { messageId } = await api.send("killed", "k", script, { agent: "claw" });
+      const other = await fleet.startWorker();
+      await worker.kill();
+      worker = other;
+      const answered = await api.ask("killed", "k", script, { agent: "claw" });
+      expect(answered.messageId).toBe(messageId);
+      expect(text(answered)).toEqual(["12"]);
+    });
+  });
+}

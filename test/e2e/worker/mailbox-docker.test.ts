@@ -1,0 +1,3 @@
+import { describeMailbox } from "./describe-mailbox.ts";
+
+describeMailbox("docker");
