@@ -23,6 +23,7 @@ export const replySchema = z.looseObject({
   id: z.string(),
   text: z.string(),
   artifacts: z.array(artifactSchema),
+  question: z.looseObject({ id: z.string() }).optional(),
 });
 
 export const messageSchema = z.looseObject({

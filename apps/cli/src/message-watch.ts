@@ -21,6 +21,12 @@ export interface ToolCall {
   readonly status: string | undefined;
 }
 
+/** What the turn asks, and waits for: the next message. */
+export interface AskedQuestion {
+  readonly text: string;
+  readonly options: readonly string[];
+}
+
 /** What is told while a message is on its way. */
 export interface MessageWatcher {
   /** In a few words for a status line: waiting, running, what it does. */
@@ -29,6 +35,7 @@ export interface MessageWatcher {
   readonly onText: (text: string) => void;
   /** A tool call begins or ends: what was said before it belongs to the work, not to the answer. */
   readonly onTool: (call: ToolCall) => void;
+  readonly onQuestion: (question: AskedQuestion) => void;
   /** The turn is over without an end and everything said in it is void; it is tried again. */
   readonly onRetry: (reason: string) => void;
 }
@@ -97,6 +104,10 @@ class MessageView {
       case "tool":
         if (event.turnId === this.#turnId)
           this.#watcher.onTool({ id: event.toolCallId, title: event.title, status: event.status });
+        return false;
+      case "question":
+        if (event.turnId === this.#turnId)
+          this.#watcher.onQuestion({ text: event.text, options: event.options });
         return false;
       case "turn.failed":
         if (event.turnId === this.#turnId) {

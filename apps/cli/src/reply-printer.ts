@@ -1,6 +1,6 @@
 import type { MessageAnswer } from "./api-schemas.ts";
 import { MessageDeadError } from "./errors.ts";
-import type { MessageWatcher, ToolCall } from "./message-watch.ts";
+import type { AskedQuestion, MessageWatcher, ToolCall } from "./message-watch.ts";
 import type { Output } from "./output.ts";
 import { printable, printableLine } from "./printable.ts";
 import type { StatusLine } from "./status-line.ts";
@@ -30,6 +30,7 @@ export class ReplyPrinter implements MessageWatcher {
   readonly #openCalls = new Set<string>();
   /** Written to standard output since the last tool call or retry. */
   #said = "";
+  #hasAsked = false;
   /** Where the last line that is not ended was written to. */
   #openLine: "output" | "note" | undefined;
 
@@ -59,6 +60,14 @@ export class ReplyPrinter implements MessageWatcher {
     else if (isOver) this.#interrupt(undefined);
   };
 
+  onQuestion = ({ text, options }: AskedQuestion): void => {
+    this.#interrupt(undefined);
+    this.#options.status?.hide();
+    if (this.#options.output.json) return;
+    this.#hasAsked = true;
+    this.#write(`${printable([text, ...options.map((option, at) => `${at + 1}. ${option}`)].join("\n"))}\n`);
+  };
+
   onRetry = (reason: string): void => {
     this.#openCalls.clear();
     this.#interrupt(`· ${reason}`);
@@ -71,7 +80,9 @@ export class ReplyPrinter implements MessageWatcher {
     this.#endLine();
     if (output.json) output.result(answer, () => "");
     else {
-      for (const { text, artifacts } of answer.replies) {
+      for (const { text, artifacts, question } of answer.replies) {
+        // It was shown when it was asked.
+        if (question !== undefined && this.#hasAsked) continue;
         if (text.trim() !== this.#said.trim()) this.#write(`${printable(text).trimEnd()}\n`);
         for (const { name, sizeBytes } of artifacts)
           output.note(`attached: ${printableLine(name)} (${sizeBytes} bytes)\n`);

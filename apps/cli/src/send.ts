@@ -4,7 +4,7 @@ import type { ApiClient } from "./api-client.ts";
 import { acceptedSchema } from "./api-schemas.ts";
 import { type CommandContext, type GlobalOptions, openClient, openStatusLine } from "./command-context.ts";
 import { UsageError, WaitTimeoutError } from "./errors.ts";
-import { watchMessage } from "./message-watch.ts";
+import { type MessageWatcher, watchMessage } from "./message-watch.ts";
 import { composeMessage, type MessageOptions } from "./outgoing-message.ts";
 import { ReplyPrinter } from "./reply-printer.ts";
 
@@ -42,12 +42,17 @@ function readTime(text: string): string {
   return time.toISOString();
 }
 
-/** Sends a message and shows it until it has ended; throws `MessageDeadError`, `WaitTimeoutError`. */
+/**
+ * Sends a message and shows it until it has ended; throws `MessageDeadError`, `WaitTimeoutError`.
+ *
+ * @param onQuestion told when the agent waits for the next message
+ */
 export async function converse(
   context: CommandContext,
   client: ApiClient,
   body: Record<string, unknown>,
   options: Pick<SendOptions, "timeout" | "stream">,
+  onQuestion: () => void = () => undefined,
 ): Promise<void> {
   const { output } = context;
   const status = openStatusLine(context);
@@ -60,7 +65,15 @@ export async function converse(
     status?.show("sending");
     const accepted = await client.post("/messages", body, acceptedSchema, { signal });
     messageId = accepted.messageId;
-    printer.end(await watchMessage(client, accepted, printer, signal));
+    const { onStatus, onText, onTool, onRetry } = printer;
+    const watcher: MessageWatcher = {
+      ...{ onStatus, onText, onTool, onRetry },
+      onQuestion: (question) => {
+        printer.onQuestion(question);
+        onQuestion();
+      },
+    };
+    printer.end(await watchMessage(client, accepted, watcher, signal));
   } catch (error) {
     if (timeout.aborted && !context.signal.aborted) throw new WaitTimeoutError(messageId, options.timeout);
     throw error;

@@ -73,6 +73,7 @@ function concerns(event: SessionEvent, messageId: string, turns: Set<string>): b
     case "tool":
     case "plan":
     case "usage":
+    case "question":
     case "turn.cancelling":
     case "turn.failed":
       return turns.has(event.turnId);

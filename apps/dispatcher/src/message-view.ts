@@ -29,6 +29,7 @@ export const replyViewSchema = z.object({
   text: z.string(),
   artifacts: z.array(artifactViewSchema),
   refusedFiles: z.array(z.object({ name: z.string(), reason: z.string() })).optional(),
+  question: z.object({ id: z.string(), options: z.array(z.string()) }).optional(),
   inReplyTo: z.array(z.string()),
   createdAt: z.string(),
 });

@@ -114,6 +114,8 @@ function prompt(agent: AcpAgent, text: string, signal = never) {
         onFirst();
       },
       send: () => Promise.reject(new Error("an ACP agent sends by a tool")),
+      ask: () => Promise.reject(new Error("nobody is there")),
+      isAsking: () => false,
       signal,
     },
   );

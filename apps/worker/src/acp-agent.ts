@@ -31,6 +31,7 @@ import {
 import { boundAnswers } from "./bound-answers.ts";
 import { AgentExitedError, AgentOutOfMemoryError, AgentRefusedError, TurnTimeoutError } from "./errors.ts";
 import { buildPrompt } from "./prompt.ts";
+import { QUESTION_WAIT_MS } from "./question.ts";
 import { TurnLimits } from "./turn-limits.ts";
 
 /** How long an agent may take until it is ready for its first prompt, in ms. */
@@ -68,6 +69,8 @@ export class AcpAgent implements Agent {
   #capabilities: InitializeResponse["agentCapabilities"];
   #sessionId: string | undefined;
   #onUpdate: ((update: SessionUpdate) => void) | undefined;
+  /** In a turn. */
+  #ask: PromptOptions["ask"] | undefined;
   /** Resolves when the agent is gone, by itself or by `close`. */
   readonly ended: Promise<void>;
   #hasEnded = false;
@@ -80,8 +83,10 @@ export class AcpAgent implements Agent {
       .onNotification("session/update", ({ params }) => {
         if (params.sessionId === this.#sessionId) this.#onUpdate?.(params.update);
       })
-      .onRequest("session/request_permission", ({ params }) =>
-        answerPermission(definition.permissions, params),
+      .onRequest("session/request_permission", async ({ params }) =>
+        definition.permissions === "ask"
+          ? await askPermission(this.#ask, params)
+          : answerPermission(definition.permissions, params),
       )
       .connect(
         boundAnswers(
@@ -163,7 +168,9 @@ export class AcpAgent implements Agent {
   async prompt(asked: TurnPrompt, options: PromptOptions): Promise<StopReason> {
     options.signal.throwIfAborted();
     const prompt = await buildPrompt(asked, this.#capabilities?.promptCapabilities ?? {});
-    const limits = new TurnLimits(this.#definition.limits, this.#clock, () => this.#sandbox.stderrTail());
+    const stderr = () => this.#sandbox.stderrTail();
+    const limits = new TurnLimits(this.#definition.limits, this.#clock, stderr, options.isAsking);
+    this.#ask = options.ask;
     this.#onUpdate = (update) => {
       limits.sign();
       const told = updateOf(update);
@@ -189,6 +196,7 @@ export class AcpAgent implements Agent {
     } finally {
       if (stop.aborted && !hasAnswered) this.close();
       this.#onUpdate = undefined;
+      this.#ask = undefined;
       limits.stop();
     }
   }
@@ -303,8 +311,30 @@ function tokensOf(answer: object): TokenCounts | undefined {
   return tokenCountsSchema.safeParse(Object.fromEntries(counted)).data;
 }
 
+/** Of what an agent wants to be allowed, in characters. */
+const PERMISSION_TITLE_MAX = 1_000;
+const PERMISSION_OPTIONS_MAX = 20;
+const PERMISSION_OPTION_MAX = 200;
+
+/** Without an answer, or with one that is none of the options, it is not allowed. */
+async function askPermission(
+  ask: PromptOptions["ask"] | undefined,
+  request: RequestPermissionRequest,
+): Promise<RequestPermissionResponse> {
+  const options = request.options.slice(0, PERMISSION_OPTIONS_MAX);
+  const title = (request.toolCall.title ?? "something without a name").slice(0, PERMISSION_TITLE_MAX);
+  const answer = await ask?.({
+    text: `May I? ${title}`,
+    options: options.map(({ name }) => name.slice(0, PERMISSION_OPTION_MAX)),
+    waitMs: QUESTION_WAIT_MS,
+  }).catch(() => undefined);
+  const chosen = answer?.option === undefined ? undefined : options[answer.option];
+  if (chosen === undefined) return answerPermission("deny", request);
+  return { outcome: { outcome: "selected", optionId: chosen.optionId } };
+}
+
 function answerPermission(
-  policy: AgentDefinition["permissions"],
+  policy: "allow" | "deny",
   { options }: RequestPermissionRequest,
 ): RequestPermissionResponse {
   const kinds = policy === "allow" ? ["allow_once", "allow_always"] : ["reject_once", "reject_always"];

@@ -1,6 +1,7 @@
 import type { AcceptedMessage, AgentContext, StoredAttachment, TokenCounts } from "@longshore/shared";
 import { FencedError } from "@longshore/shared";
 import { RolledBackError } from "./errors.ts";
+import type { Answer, Question } from "./question.ts";
 
 /** How long an agent that was told to end a turn may take before it is given up on, in ms. */
 export const CANCEL_GRACE_MS = 15_000;
@@ -51,6 +52,10 @@ export interface PromptOptions {
    * @throws errors of the store
    */
   readonly send: (text: string, files: readonly string[]) => Promise<unknown>;
+  /** Asks the conversation. @returns undefined when nobody answered in time. @throws as `Questions.ask` */
+  readonly ask: (question: Question) => Promise<Answer | undefined>;
+  /** Whether somebody is being asked: the agent's silence is none then. */
+  readonly isAsking: () => boolean;
   /**
    * Ends the turn: the agent is asked to end it, and given up on where it does not in time (`CANCEL_GRACE_MS`); at once
    * where the reason is one of those that `endsAtOnce` names.

@@ -1,5 +1,6 @@
 import type { Commit } from "@longshore/session-store";
 import {
+  type AskedQuestion,
   addUsage,
   type CommitNote,
   commitNoteSchema,
@@ -70,6 +71,8 @@ export interface NextNote {
   readonly usage?: SessionUsage | undefined;
   /** Messages that were dropped from the context since the commit before. @default 0 */
   readonly contextDropped?: number;
+  /** What one of the replies asks, from when it is published. */
+  readonly asks?: AskedQuestion | undefined;
 }
 
 /** The note of the next commit: what it ends and says, and what is carried on from the one before. */

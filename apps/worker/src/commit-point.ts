@@ -13,6 +13,7 @@ import {
 } from "@longshore/session-store";
 import {
   type AcceptedMessage,
+  type AskedQuestion,
   type Clock,
   type CommitNote,
   endMessage,
@@ -312,7 +313,7 @@ export class CommitPoint {
     rememberNote(result.commit, note);
     this.#hasCommitted = true;
     this.#enter("publishing", how.kind);
-    await this.#publish(result.commit, note, publishedReplies(result.commit, note, this.#ref));
+    await this.#publish(result.commit, note, publishedReplies(result.commit, note, this.#ref), next.asks);
     await this.#publishedFiles.bringUpTo(result.commit);
     return result.commit;
   }
@@ -324,7 +325,12 @@ export class CommitPoint {
     );
   }
 
-  async #publish(commit: Commit, note: CommitNote, replies: readonly PublishedReply[]): Promise<void> {
+  async #publish(
+    commit: Commit,
+    note: CommitNote,
+    replies: readonly PublishedReply[],
+    asks?: AskedQuestion,
+  ): Promise<void> {
     const { metrics, replyWakes, log } = this.#parts;
     const { tenant, sessionId } = this.#ref;
     await this.#publishInRedis({
@@ -332,6 +338,7 @@ export class CommitPoint {
       replies: [...note.undelivered, ...replies],
       ends: note.ends,
       contextDropped: note.contextDropped,
+      asks,
     });
     this.#publishedGeneration = Math.max(this.#publishedGeneration, commit.generation);
     for (const { outcome, error } of note.ends) {

@@ -8,6 +8,13 @@ export class NoTurnError extends LongshoreError {
   }
 }
 
+/** An agent asks more in one turn than it may. */
+export class TooManyQuestionsError extends LongshoreError {
+  constructor(limit: number) {
+    super("TOO_MANY_QUESTIONS", `A turn may ask ${limit} questions`);
+  }
+}
+
 /** A file can't be shared. */
 export class FileRefusedError extends LongshoreError {
   constructor(reason: string) {

@@ -8,7 +8,7 @@ import type { CollectedFiles } from "./outbox-files.ts";
  */
 export function replyTo(
   messages: readonly AcceptedMessage[],
-  content: { readonly kind: Reply["kind"]; readonly text: string } & CollectedFiles,
+  content: Pick<Reply, "kind" | "text" | "question"> & CollectedFiles,
 ): Reply {
   const { channel, conversation, thread } = messages.at(-1) as AcceptedMessage;
   return {
@@ -21,5 +21,6 @@ export function replyTo(
     artifacts: [...content.artifacts],
     ...(content.refused.length === 0 ? {} : { refusedFiles: [...content.refused] }),
     inReplyTo: messages.map(({ id }) => id),
+    ...(content.question === undefined ? {} : { question: content.question }),
   };
 }

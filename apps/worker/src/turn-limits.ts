@@ -6,16 +6,26 @@ export class TurnLimits {
   readonly #clock: Clock;
   readonly #idleMs: number;
   readonly #stderrTail: () => string;
+  readonly #isExcused: () => boolean;
   readonly #exceeded = new AbortController();
   readonly #turnTimer: NodeJS.Timeout;
   #idleTimer: NodeJS.Timeout | undefined;
   #lastSign: number;
 
-  /** @param stderrTail read when a limit is exceeded, for its error */
-  constructor({ turn, idle }: AgentDefinition["limits"], clock: Clock, stderrTail: () => string) {
+  /**
+   * @param stderrTail read when a limit is exceeded, for its error
+   * @param isExcused whether there is a reason for its silence
+   */
+  constructor(
+    { turn, idle }: AgentDefinition["limits"],
+    clock: Clock,
+    stderrTail: () => string,
+    isExcused: () => boolean,
+  ) {
     this.#clock = clock;
     this.#idleMs = idle;
     this.#stderrTail = stderrTail;
+    this.#isExcused = isExcused;
     this.#turnTimer = setTimeout(() => this.#exceed("turn", turn), turn);
     this.#lastSign = clock.monotonic();
     this.#watchIdle(idle);
@@ -39,6 +49,7 @@ export class TurnLimits {
   /** One timer for all signs, which may be many thousand a second. */
   #watchIdle(inMs: number): void {
     this.#idleTimer = setTimeout(() => {
+      if (this.#isExcused()) this.sign();
       const leftMs = this.#lastSign + this.#idleMs - this.#clock.monotonic();
       if (leftMs > 0) this.#watchIdle(leftMs);
       else this.#exceed("idle", this.#idleMs);

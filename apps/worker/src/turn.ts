@@ -8,6 +8,7 @@ import {
 } from "@longshore/session-store";
 import {
   type AcceptedMessage,
+  type AskedQuestion,
   type Clock,
   type Destination,
   endMessage,
@@ -32,6 +33,8 @@ import type { LeaseKeeper } from "./lease-keeper.ts";
 import { MarkWatch } from "./mark-watch.ts";
 import { type CollectedFiles, type CollectOptions, collectFiles } from "./outbox-files.ts";
 import type { PhaseTimes } from "./phase-times.ts";
+import { type Answer, type Question, questionText } from "./question.ts";
+import { Questions } from "./questions.ts";
 import { replyTo } from "./replies.ts";
 import { ReplyText } from "./reply-text.ts";
 import type { RunningSession } from "./running-session.ts";
@@ -95,6 +98,9 @@ export class Turn {
   #sends = 0;
   /** Ends the prompt with an error that is no agent's. */
   readonly #failed = new AbortController();
+  /** Ends the wait for answers with the prompt. */
+  readonly #prompted = new AbortController();
+  readonly #questions: Questions;
   #isPrompting = false;
 
   constructor(messages: TurnMessages, options: TurnOptions) {
@@ -103,6 +109,17 @@ export class Turn {
     this.#id = turnIdOf(options.keeper.lease.nonce, messages.waking);
     this.#log = options.log.child({ turnId: this.#id });
     this.#wholeGeneration = options.running.copy.base?.generation ?? 0;
+    this.#questions = new Questions({
+      ...options,
+      sessionId: options.ref.sessionId,
+      turnId: this.#id,
+      waking: messages.waking,
+      say: (asks) => {
+        const question = { id: asks.id, options: [...asks.options] };
+        return this.#send({ text: questionText(asks), files: [], question, asks });
+      },
+      signal: AbortSignal.any([options.signal, this.#failed.signal, this.#prompted.signal]),
+    });
   }
 
   async run(): Promise<void> {
@@ -133,6 +150,11 @@ export class Turn {
     return this.#messages.waking.map(({ id }) => id);
   }
 
+  /** The messages that it answers, and those that answered its questions. */
+  get #waking(): readonly AcceptedMessage[] {
+    return [...this.#messages.waking, ...this.#questions.answers];
+  }
+
   async #prompt(marked: AbortSignal): Promise<ReplyText> {
     const { state, store, ref, keeper, running, phases, clock, isAlone } = this.#options;
     await state.startTurn(ref.sessionId, keeper.lease, this.#messageIds, this.#id, isAlone);
@@ -161,11 +183,14 @@ export class Turn {
         {
           onUpdate: (update) => this.#follow(update, text, events),
           send: (message, files) => this.send(message, files),
+          ask: (question) => this.ask(question),
+          isAsking: () => this.#questions.isAsking,
           signal,
         },
       );
     } finally {
       this.#isPrompting = false;
+      this.#prompted.abort(new NoTurnError());
       await checkpoints.stop();
       await this.#committing;
       await events.flush(keeper.signal);
@@ -224,9 +249,23 @@ export class Turn {
    * @throws NoTurnError when the prompt was answered meanwhile; errors of the store
    */
   async send(text: string, files: readonly string[]): Promise<CollectedFiles> {
+    return await this.#send({ text, files });
+  }
+
+  /**
+   * Asks whoever sent the turn's messages, and waits for the answer.
+   *
+   * @throws NoTurnError when the prompt was answered meanwhile; as `Questions.ask`
+   */
+  async ask(question: Question): Promise<Answer | undefined> {
+    if (!this.#isPrompting) throw new NoTurnError();
+    return await this.#questions.ask(question);
+  }
+
+  async #send(message: SentMessage): Promise<CollectedFiles> {
     return await this.#inOrder(async () => {
       if (!this.#isPrompting) throw new NoTurnError();
-      return await this.#commitSoFar({ text, files });
+      return await this.#commitSoFar(message);
     }).catch((error: unknown) => {
       if (endsTurn(error)) this.#failed.abort(error);
       throw error;
@@ -274,9 +313,7 @@ export class Turn {
   }
 
   /** Commits what the turn did so far as partial, with a message where there is one; else only where there is a change. */
-  async #commitSoFar(
-    message: { readonly text: string; readonly files: readonly string[] } | undefined,
-  ): Promise<CollectedFiles> {
+  async #commitSoFar(message: SentMessage | undefined): Promise<CollectedFiles> {
     const { commits, running, keeper, signal, agentName, agentSessionId, onState } = this.#options;
     let resumed: Promise<void> | undefined;
     try {
@@ -296,7 +333,8 @@ export class Turn {
           ? {}
           : {
               sends: message.text,
-              replies: [replyTo(this.#messages.waking, { kind: "answer", text: message.text, ...files })],
+              asks: message.asks,
+              replies: [replyTo(this.#messages.waking, { kind: "answer", ...message, ...files })],
             }),
       });
       const { changed, removed } = mirror;
@@ -339,7 +377,7 @@ export class Turn {
     });
     const reply = text.read(running.definition.reply);
     const silent = reply.trim() === "" && files.artifacts.length === 0 && files.refused.length === 0;
-    const replies = silent ? [] : [replyTo(this.#messages.waking, { kind: "answer", text: reply, ...files })];
+    const replies = silent ? [] : [replyTo(this.#waking, { kind: "answer", text: reply, ...files })];
     const commit = await this.#commitChange(mirroredAt, "answered", replies);
     this.#report(commit, "answered", files.refused);
   }
@@ -380,7 +418,7 @@ export class Turn {
       agent: agentName,
       turnId: this.#id,
       agentSessionId,
-      ends: endTurnMessages(this.#messages, outcome),
+      ends: endTurnMessages({ ...this.#messages, waking: this.#waking }, outcome),
       replies,
       usage: this.#usage,
       contextDropped: this.#messages.contextDropped,
@@ -404,6 +442,12 @@ export class Turn {
       `turn ${outcome}`,
     );
   }
+}
+
+/** What a turn says before it has ended. */
+interface SentMessage extends Pick<Reply, "text" | "question"> {
+  readonly files: readonly string[];
+  readonly asks?: AskedQuestion;
 }
 
 const NO_FILES: CollectedFiles = { artifacts: [], refused: [] };

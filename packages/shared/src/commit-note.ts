@@ -26,6 +26,8 @@ export const replySchema = z.strictObject({
   /** Files that the agent left in `outbox/` and that could not be taken, each with the reason. */
   refusedFiles: z.array(z.strictObject({ name: z.string(), reason: z.string() })).optional(),
   inReplyTo: z.array(z.string()),
+  /** Where it asks something, and the turn waits: the answer is the next message of who is asked, such as one of the options. */
+  question: z.strictObject({ id: z.string(), options: z.array(z.string()) }).optional(),
 });
 export type Reply = z.output<typeof replySchema>;
 

@@ -221,9 +221,11 @@ const agentSchema = z
       .default("last")
       .describe("`last`: the text after the last tool call is the reply; `all`: all of the turn's text."),
     permissions: z
-      .enum(["allow", "deny"])
+      .enum(["allow", "deny", "ask"])
       .default("allow")
-      .describe("The answer to the agent's requests for permission."),
+      .describe(
+        "The answer to the agent's requests for permission. `ask`: whoever sent the turn's messages is asked, and has five minutes.",
+      ),
     egress: egressSchema
       .prefault({})
       .describe("What it may reach beyond its sandbox; by default nothing. See docs/sandbox.md."),

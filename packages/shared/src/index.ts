@@ -182,6 +182,7 @@ export {
   ACCEPT_WINDOW_MS,
   type AcceptResult,
   AcceptTooSlowError,
+  type AskedQuestion,
   type AtWork,
   type CancelledTurn,
   type CancelMode,

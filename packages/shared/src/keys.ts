@@ -20,7 +20,8 @@ export interface SessionKeys {
   /**
    * Hash: tenant, agent, lastSeq, epoch, released, generation, retryAt; turn, turnMessages (the turn that was started and
    * has not ended), cancel, cancelMode (the turn that is marked, and how), cancelled (the turn that ended so last);
-   * contextDropped (messages that fell out of the context and that no commit has recorded).
+   * contextDropped (messages that fell out of the context and that no commit has recorded); asking, askedOf, askingUntil
+   * (what the turn asks, whom, until when), answers (of its questions: `<question>:<seq>`, a space before each).
    */
   readonly session: string;
   /** Hash: nonce, worker, epoch; expires. */

@@ -23,6 +23,14 @@ export type SessionEvent =
       readonly turnId: string;
       readonly entries: readonly { readonly content: string; readonly status: string }[];
     }
+  /** The turn waits for the next message of one whom it answers. */
+  | {
+      readonly type: "question";
+      readonly turnId: string;
+      readonly questionId: string;
+      readonly text: string;
+      readonly options: readonly string[];
+    }
   /** What the turn used so far, as the agent reports it: `tokens` at its end, `context` as often as the agent says it. */
   | {
       readonly type: "usage";

@@ -8,6 +8,7 @@ import { type AcceptedMessage, acceptedMessageSchema, type MessageState, message
 import { MailboxFullError, SessionBusyError } from "./message-errors.ts";
 import { Script } from "./script.ts";
 import type { SessionEvent } from "./session-event.ts";
+import { hashId } from "./session-id.ts";
 
 const scripts = {
   indexPending: new Script("index-pending"),
@@ -108,6 +109,20 @@ export interface StartedDelivery {
   readonly attempts: number;
   /** How long ago the first of them was, in ms. */
   readonly sinceFirstMs: number;
+}
+
+/**
+ * What a turn asks: the next message of one of those who sent `askedOf`, from the same place, is the answer. It is accepted whatever
+ * its `AtWork` says, ends no turn, and waits in the mailbox for the turn to take it (`readAnswer`). One at a time.
+ */
+export interface AskedQuestion {
+  /** The same for the same question in another attempt at the turn. */
+  readonly id: string;
+  readonly turnId: string;
+  readonly text: string;
+  readonly options: readonly string[];
+  readonly askedOf: readonly AcceptedMessage[];
+  readonly waitMs: number;
 }
 
 /** What an activation holds; both parts are checked by every fence. */
@@ -309,6 +324,7 @@ export class SessionState {
           JSON.stringify(message),
           bound,
           atWork,
+          message.operation === undefined ? speakerOf(message) : "",
         ]),
       ],
     )) as Code;
@@ -551,6 +567,16 @@ export class SessionState {
     return cancel === turnId ? readMode(mode) : undefined;
   }
 
+  /** The answer to a question of the turn that runs; undefined where there is none yet. */
+  async readAnswer(sessionId: string, questionId: string): Promise<AcceptedMessage | undefined> {
+    const keys = sessionKeys(sessionId);
+    const answers = words((await this.#redis.hget(keys.session, "answers")) ?? "");
+    const seq = answers.find((answer) => answer.startsWith(`${questionId}:`))?.split(":")[1];
+    if (seq === undefined) return undefined;
+    const entries: Entry[] = await this.#redis.xrange(keys.mailbox, `${seq}-0`, `${seq}-0`);
+    return entries.map(readEntry)[0]?.message;
+  }
+
   /** Whether the turn that was started last, and has not ended, is marked: it waits for nothing. */
   async isTurnMarked(sessionId: string): Promise<boolean> {
     const [turn, cancel] = await this.#redis.hmget(sessionKeys(sessionId).session, "turn", "cancel");
@@ -613,9 +639,12 @@ export class SessionState {
       readonly ends: readonly MessageEnd[];
       /** Messages that it says were dropped from the context. @default 0 */
       readonly contextDropped?: number | undefined;
+      /** What one of the replies asks. @default nothing */
+      readonly asks?: AskedQuestion | undefined;
     },
   ): Promise<number> {
     const keys = sessionKeys(sessionId);
+    const { asks } = commit;
     for (const end of commit.ends) await this.#listDead(end, commit.generation);
     const code = await scripts.publish.run(
       this.#redis,
@@ -637,6 +666,9 @@ export class SessionState {
         this.#options.recordTtlMs,
         ...this.#eventArguments(sessionId),
         commit.contextDropped ?? 0,
+        ...(asks === undefined
+          ? ["", "", 0, ""]
+          : [asks.id, spaced(asks.askedOf.map(speakerOf)), Math.ceil(asks.waitMs), questionEvent(asks)]),
         commit.replies.length,
         ...commit.replies.flatMap((reply) => [
           reply.id,
@@ -901,6 +933,15 @@ function readEntry([id, fields]: Entry): WaitingMessage {
     seq: Number(id.split("-")[0]),
     message: acceptedMessageSchema.parse(JSON.parse(fields[1] as string)),
   };
+}
+
+function questionEvent({ turnId, id, text, options }: AskedQuestion): string {
+  return JSON.stringify({ type: "question", turnId, questionId: id, text, options } satisfies SessionEvent);
+}
+
+/** Who says it where: one word. */
+function speakerOf({ channel, conversation, thread, sender }: AcceptedMessage): string {
+  return hashId("speaker", channel, conversation, thread ?? "", sender.id);
 }
 
 /** Ids as scripts look for one of them: each with a space before and after it. */

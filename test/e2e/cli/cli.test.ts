@@ -150,6 +150,19 @@ it("talks line by line, and goes on after a failure", async () => {
   expect(stderr).toContain("[MESSAGE_DEAD]");
 });
 
+it("answers what the agent asks with the next line", async () => {
+  const question = JSON.stringify({ question: "Delete it?", options: ["yes", "no"] });
+  const { status, stdout } = await cli(
+    ["chat", "--conversation", "question"],
+    `!tool ask_user ${question}\n2\n$ echo end\n`,
+  );
+  expect(status).toBe(0);
+  const lines = stdout.split("\n").filter((line) => line.trim() !== "");
+  expect(lines.slice(0, 3)).toEqual(["Delete it?", "1. yes", "2. no"]);
+  expect(JSON.parse(lines[3] ?? "")).toEqual({ answered: true, answer: "2", option: "no" });
+  expect(lines.slice(4)).toEqual(["end"]);
+});
+
 describe("sessions", () => {
   let sessionId: string;
 

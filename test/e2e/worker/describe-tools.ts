@@ -2,27 +2,8 @@ import { deriveMessageId } from "@longshore/shared";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Api, ApiMessage } from "../../support/api.ts";
 import type { AppProcess } from "../../support/app-process.ts";
+import { calling, HELLO, HELPER } from "../../support/call-tool.ts";
 import { Fleet } from "../../support/fleet.ts";
-
-const HELPER = "/.longshore/init mcp";
-const HELLO = [
-  {
-    jsonrpc: "2.0",
-    id: 1,
-    method: "initialize",
-    params: { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "test", version: "1" } },
-  },
-  { jsonrpc: "2.0", method: "notifications/initialized" },
-];
-
-/** A command that calls a tool as any program in a sandbox can, by a client of a few lines; `then` runs with the answer in $answer. */
-function calling(name: string, args: object, then = 'echo "$answer"'): string {
-  const call = { jsonrpc: "2.0", id: 2, method: "tools/call", params: { name, arguments: args } };
-  const lines = [...HELLO, call].map(
-    (line) => `printf '%s\\n' '${JSON.stringify(line).replaceAll("'", "'\\''")}'`,
-  );
-  return `$ answer=$( (${lines.join("; ")}; sleep 2) | ${HELPER} | grep '"id":2'); ${then}`;
-}
 
 /** The fleet's tools, on one runtime. */
 export function describeTools(runtime: "docker" | "bwrap"): void {
@@ -49,7 +30,7 @@ export function describeTools(runtime: "docker" | "bwrap"): void {
 
     it("are offered to every ACP agent, that of a warm sandbox too", async () => {
       expect(only(await ask("list", "!tool"))).toBe(
-        "send_message\nshare_file\nschedule\nlist_schedules\ncancel_schedule\nread_history",
+        "send_message\nask_user\nshare_file\nschedule\nlist_schedules\ncancel_schedule\nread_history",
       );
       await worker.line(({ msg }) => msg === "a warm sandbox is ready");
       const history = await ask("warm", '!tool read_history {"limit":3}', { agent: "warm" });

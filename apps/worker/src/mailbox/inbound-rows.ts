@@ -1,5 +1,6 @@
 import type { AcceptedMessage } from "@longshore/shared";
 import { inboxDirectory, sentReminder } from "../prompt.ts";
+import type { MailboxRoute } from "./mailbox-databases.ts";
 
 /** How many waiting rows an agent of the contract reads at once: the newest, by its default. */
 const BATCH_MAX = 10;
@@ -55,6 +56,25 @@ export function inboundBatches(
       return inboundRow(message, reminded);
     }),
   );
+}
+
+/** The answer to a question of the agent's, for the call that waits for it. */
+export function answerRow(
+  questionId: string,
+  value: string,
+  { channel, conversation, thread }: MailboxRoute,
+  time: Date,
+): InboundRow {
+  const status = "answered";
+  const content = { type: "question_response", questionId, status, result: value, selectedOption: value };
+  return {
+    id: `answer-${questionId}`,
+    kind: "system",
+    timestamp: time.toISOString(),
+    trigger: 0,
+    ...{ channel, conversation, thread },
+    content: JSON.stringify(content),
+  };
 }
 
 function wakes({ message }: Pick<Told, "message">): boolean {

@@ -10,9 +10,10 @@ import {
 } from "@longshore/shared";
 import { type Agent, CANCEL_GRACE_MS, endsAtOnce, type PromptOptions, type TurnPrompt } from "../agent.ts";
 import { AgentExitedError, AgentOutOfMemoryError, AgentRefusedError } from "../errors.ts";
+import { QUESTION_WAIT_MS } from "../question.ts";
 import { TurnLimits } from "../turn-limits.ts";
 import type { TurnSandbox } from "../turn-sandbox.ts";
-import { type InboundRow, inboundBatches } from "./inbound-rows.ts";
+import { answerRow, type InboundRow, inboundBatches } from "./inbound-rows.ts";
 import { type HandledRow, MailboxDatabases, type MailboxRoute, type Outbound } from "./mailbox-databases.ts";
 import { type OutboundContent, outboundContent } from "./outbound-content.ts";
 
@@ -80,7 +81,8 @@ export class MailboxAgent implements Agent {
   async prompt(asked: TurnPrompt, options: PromptOptions): Promise<void> {
     const { signal } = options;
     const sandbox = await this.#sandbox.start(signal);
-    const limits = new TurnLimits(this.#definition.limits, this.#clock, () => sandbox.stderrTail());
+    const stderr = () => sandbox.stderrTail();
+    const limits = new TurnLimits(this.#definition.limits, this.#clock, stderr, options.isAsking);
     const stop = AbortSignal.any([limits.signal, signal]);
     const over = new AbortController();
     const turn = new MailboxTurn(asked, {
@@ -93,7 +95,7 @@ export class MailboxAgent implements Agent {
       signal: AbortSignal.any([stop, over.signal]),
     });
     try {
-      await Promise.race([turn.run(), this.#failsWith(sandbox), rejectsWith(stop)]);
+      await Promise.race([turn.run(), turn.questionsFail, this.#failsWith(sandbox), rejectsWith(stop)]);
       stop.throwIfAborted();
       await sandbox.stop(CANCEL_GRACE_MS);
       this.#sandbox.discard();
@@ -121,6 +123,8 @@ export class MailboxAgent implements Agent {
   }
 }
 
+type AskedQuestion = Extract<OutboundContent, { type: "question" }>;
+
 interface MailboxTurnParts {
   readonly databases: MailboxDatabases;
   readonly slotDirectory: string;
@@ -144,6 +148,9 @@ class MailboxTurn {
   #held: Message[] = [];
   /** Rows whose end is not noted yet. */
   #handled: HandledRow[] = [];
+  /** Questions that are still to be asked, and the failure of one that was. */
+  #questions: AskedQuestion[] = [];
+  readonly #questionsFail = Promise.withResolvers<never>();
   #hasSent = false;
   #lastSign = "";
   #lastSignAt = 0;
@@ -151,8 +158,14 @@ class MailboxTurn {
 
   constructor({ messages, sent }: TurnPrompt, parts: MailboxTurnParts) {
     this.#parts = parts;
+    this.#questionsFail.promise.catch(() => undefined);
     this.#routes = routesOf(messages);
     this.#batches = inboundBatches(messages, sent);
+  }
+
+  /** Rejects where a question can't be asked, or its answer not be told. */
+  get questionsFail(): Promise<never> {
+    return this.#questionsFail.promise;
   }
 
   async run(): Promise<void> {
@@ -188,8 +201,10 @@ class MailboxTurn {
       if (failed !== undefined)
         throw new AgentRefusedError(`message ${failed}`, "it says that it failed", "");
       if (ids.every((id) => acks[id] !== undefined && acks[id] !== "processing")) return;
-      const isLast = clock.monotonic() - this.#lastRowAt < HELD_MS;
-      await this.#handOver(isLast ? this.#held.slice(0, -1) : this.#held);
+      const mayBeLast = this.#questions.length === 0 && clock.monotonic() - this.#lastRowAt < HELD_MS;
+      await this.#handOver(mayBeLast ? this.#held.slice(0, -1) : this.#held);
+      for (const question of this.#questions.splice(0))
+        void this.#ask(question).catch((error: unknown) => this.#questionsFail.reject(error));
       await this.#pause();
     }
   }
@@ -217,6 +232,8 @@ class MailboxTurn {
       if (content.type === "message") {
         this.#held.push({ ...content, inReplyTo: row.inReplyTo });
         this.#lastRowAt = clock.monotonic();
+      } else if (content.type === "question") {
+        this.#questions.push(content);
       } else if (content.type === "refused") {
         log.warn({ row: row.id, reason: content.reason }, "a message of the agent is refused");
       }
@@ -230,6 +247,18 @@ class MailboxTurn {
       sign();
     }
     return read;
+  }
+
+  /** Asks, and puts the answer where the agent's call waits for it; without one that call has its own time. */
+  async #ask({ id, text, options: choices }: AskedQuestion): Promise<void> {
+    const { databases, clock, options } = this.#parts;
+    const labels = choices.map(({ label }) => label);
+    const answer = await options.ask({ text, options: labels, waitMs: QUESTION_WAIT_MS });
+    if (answer === undefined) return;
+    const chosen = answer.option === undefined ? undefined : choices[answer.option];
+    const [route] = this.#routes as [MailboxRoute];
+    const row = answerRow(id, chosen?.value ?? answer.text, route, new Date(clock.now()));
+    await databases.insert([row], this.#seq);
   }
 
   /** Sends messages before the turn has ended. */

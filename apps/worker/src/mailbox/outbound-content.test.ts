@@ -21,11 +21,27 @@ describe("what a row of messages_out asks for", () => {
     expect(read({ text: "hi" }, { channelType: "http", platformId: "c" })).toMatchObject({ text: "hi" });
   });
 
-  it("is what can be read of a card or a question", () => {
+  it("is a question, with the values of its options", () => {
     const options = ["yes", { label: "no", value: "n" }];
-    expect(read({ type: "ask_question", title: "Delete?", question: "All of it?", options })).toMatchObject({
-      text: "Delete?\nAll of it?\n- yes\n- no",
+    const content = {
+      type: "ask_question",
+      questionId: "q",
+      title: "Delete?",
+      question: "All of it?",
+      options,
+    };
+    expect(read(content)).toEqual({
+      type: "question",
+      id: "q",
+      text: "Delete?\nAll of it?",
+      options: [
+        { label: "yes", value: "yes" },
+        { label: "no", value: "n" },
+      ],
     });
+  });
+
+  it("is what can be read of a card", () => {
     const card = {
       title: "T",
       description: "D",

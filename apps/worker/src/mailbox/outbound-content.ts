@@ -9,6 +9,12 @@ export type OutboundContent =
       /** Absolute paths in the sandbox. */
       readonly files: readonly string[];
     }
+  | {
+      readonly type: "question";
+      readonly id: string;
+      readonly text: string;
+      readonly options: readonly { readonly label: string; readonly value: string }[];
+    }
   /** Nothing for anybody to see. */
   | { readonly type: "nothing" }
   | { readonly type: "refused"; readonly reason: string };
@@ -22,11 +28,13 @@ const chatSchema = z.object({
   operation: z.string().optional(),
   text: z.string().optional(),
   files: z.array(z.string()).optional(),
-  /** Of a card, or a question. */
-  fallbackText: z.string().optional(),
+  questionId: z.string().optional(),
   title: z.string().optional(),
   question: z.string().optional(),
-  options: z.array(z.union([z.string(), z.object({ label: z.string() })])).optional(),
+  options: z
+    .array(z.union([z.string(), z.object({ label: z.string(), value: z.string().optional() })]))
+    .optional(),
+  fallbackText: z.string().optional(),
   card: z
     .object({
       title: z.string().optional(),
@@ -51,19 +59,27 @@ export function outboundContent(row: OutboundRow, routes: readonly MailboxRoute[
   if (!content.success) return refused("its content is not understood");
   const { operation, files = [] } = content.data;
   if (operation !== undefined) return refused(`${shown(operation)} is not done here`);
+  const { type, questionId, options = [] } = content.data;
   const text = textOf(content.data);
+  if (type === "ask_question" && questionId !== undefined && text !== "") {
+    const labelled = options.map((option) =>
+      typeof option === "string"
+        ? { label: option, value: option }
+        : { label: option.label, value: option.value ?? option.label },
+    );
+    return { type: "question", id: questionId, text, options: labelled };
+  }
   const bad = [row.id, ...files].find((name) => files.length > 0 && !isPlainName(name));
   if (bad !== undefined) return refused(`${shown(bad)} is no name for a file of outbox/`);
   if (text === "" && files.length === 0) return { type: "nothing" };
   return { type: "message", text, files: files.map((name) => `/session/outbox/${row.id}/${name}`) };
 }
 
-function textOf({ text, fallbackText, title, question, options, card }: z.output<typeof chatSchema>): string {
+function textOf({ text, fallbackText, title, question, card }: z.output<typeof chatSchema>): string {
   const lines = [
     text,
     title,
     question,
-    ...(options ?? []).map((option) => `- ${typeof option === "string" ? option : option.label}`),
     ...(fallbackText
       ? [fallbackText]
       : [

@@ -11,6 +11,7 @@ import {
 import { readNote } from "../commit-notes.ts";
 import { FileRefusedError, NoLinkError, NoTurnError, ScheduleElsewhereError } from "../errors.ts";
 import type { CollectedFiles } from "../outbox-files.ts";
+import type { Answer, Question } from "../question.ts";
 import type { HistoryEntry, SessionTools, SharedFile, ToolSchedule, ToolTiming } from "./session-tools.ts";
 
 /** Generations that are read for the history at most: each costs a request. */
@@ -31,6 +32,7 @@ export interface CallingTurn {
   readonly conversation: Destination;
   send(text: string, files: readonly string[]): Promise<CollectedFiles>;
   share(path: string): Promise<CollectedFiles>;
+  ask(question: Question): Promise<Answer | undefined>;
 }
 
 /** What the tools need of their worker. */
@@ -65,6 +67,10 @@ export class ActivationTools implements SessionTools {
 
   async sendMessage(text: string, files: readonly string[]): Promise<CollectedFiles> {
     return await this.#running.send(text, files);
+  }
+
+  async askUser(question: Question): Promise<Answer | undefined> {
+    return await this.#running.ask(question);
   }
 
   async shareFile(path: string): Promise<SharedFile> {

@@ -1,4 +1,5 @@
 import type { CollectedFiles } from "../outbox-files.ts";
+import type { Answer, Question } from "../question.ts";
 
 /** An entry of a conversation's history. */
 export interface HistoryEntry {
@@ -42,6 +43,13 @@ export interface SessionTools {
    * @throws NoTurnError; errors of the store
    */
   sendMessage(text: string, files: readonly string[]): Promise<CollectedFiles>;
+  /**
+   * Asks whoever sent the turn's messages, and waits for the answer.
+   *
+   * @returns undefined when nobody answered in time
+   * @throws NoTurnError; TooManyQuestionsError; errors of the store
+   */
+  askUser(question: Question): Promise<Answer | undefined>;
   /**
    * Makes a link with which anyone may read a file as it is now.
    *

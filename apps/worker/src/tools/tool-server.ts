@@ -3,6 +3,7 @@ import { type Logger, LongshoreError } from "@longshore/shared";
 import { type CallToolResult, McpServer } from "@modelcontextprotocol/server";
 import { StdioServerTransport } from "@modelcontextprotocol/server/stdio";
 import { z } from "zod";
+import { QUESTION_WAIT_MS } from "../question.ts";
 import type { SessionTools } from "./session-tools.ts";
 
 /** Longest request, in bytes. */
@@ -20,6 +21,11 @@ const PATH_MAX = 4_096;
 /** Longest prompt of a schedule, in characters; its bytes are bounded by `SCHEDULE_TEXT_MAX_BYTES`. */
 const PROMPT_MAX = 16 * 1024;
 const HISTORY_MAX = 100;
+/** Of a question: its length and that of an option, in characters, how many options, and how long it waits, in seconds. */
+const QUESTION_MAX = 8_000;
+const OPTION_MAX = 200;
+const OPTIONS_MAX = 20;
+const QUESTION_SECONDS_MAX = 24 * 3_600;
 
 /** The tools are called before their session is known, or as many at once as only a defect does. */
 class ToolUnavailableError extends LongshoreError {
@@ -30,7 +36,7 @@ class ToolUnavailableError extends LongshoreError {
 
 /**
  * The fleet's tools for one sandbox, as an MCP server. Whoever connects is in that sandbox, so the session is known by the
- * socket: no tool takes one as an argument. Calls are done one after another.
+ * socket: no tool takes one as an argument. Calls are done one after another, questions beside them.
  *
  * unbound → (`bind`) bound → (`close`) closed. A sandbox that was started ahead of its session is unbound until then.
  */
@@ -99,6 +105,39 @@ export class ToolServer {
         }),
     );
     server.registerTool(
+      "ask_user",
+      {
+        description:
+          "Asks whoever you are answering, and waits for their next message: for a decision that is theirs. Without options any answer is one.",
+        inputSchema: z.object({
+          question: z.string().min(1).max(QUESTION_MAX).describe("What to ask."),
+          options: z
+            .array(z.string().min(1).max(OPTION_MAX))
+            .max(OPTIONS_MAX)
+            .default([])
+            .describe("Answers to choose from."),
+          timeoutSeconds: z
+            .int()
+            .min(1)
+            .max(QUESTION_SECONDS_MAX)
+            .default(QUESTION_WAIT_MS / 1_000)
+            .describe("How long to wait."),
+        }),
+      },
+      ({ question: text, options, timeoutSeconds }) =>
+        // Others may be called meanwhile.
+        this.#call(
+          "ask_user",
+          async (session) => {
+            const answer = await session.askUser({ text, options, waitMs: timeoutSeconds * 1_000 });
+            if (answer === undefined) return { answered: false };
+            const option = answer.option === undefined ? {} : { option: options[answer.option] };
+            return { answered: true, answer: answer.text, ...option };
+          },
+          "beside",
+        ),
+    );
+    server.registerTool(
       "share_file",
       {
         description:
@@ -161,9 +200,13 @@ export class ToolServer {
   }
 
   /** The tool's result as JSON, or its error as the agent may see it. */
-  async #call(name: string, run: (session: SessionTools) => Promise<unknown>): Promise<CallToolResult> {
+  async #call(
+    name: string,
+    run: (session: SessionTools) => Promise<unknown>,
+    order: "behind" | "beside" = "behind",
+  ): Promise<CallToolResult> {
     try {
-      const result = await this.#inTurn(async () => {
+      const result = await this.#bounded(order, async () => {
         if (this.#session === undefined) throw new ToolUnavailableError("There is no session yet");
         return await run(this.#session);
       });
@@ -177,11 +220,12 @@ export class ToolServer {
     }
   }
 
-  async #inTurn<T>(run: () => Promise<T>): Promise<T> {
+  /** @param order of the call: behind those that were made before, or beside them */
+  async #bounded<T>(order: "behind" | "beside", run: () => Promise<T>): Promise<T> {
     if (this.#waiting === WAITING_MAX) throw new ToolUnavailableError(`${WAITING_MAX} calls wait already`);
     this.#waiting++;
-    const result = this.#last.then(run).finally(() => this.#waiting--);
-    this.#last = result.catch(() => undefined);
+    const result = (order === "behind" ? this.#last.then(run) : run()).finally(() => this.#waiting--);
+    if (order === "behind") this.#last = result.catch(() => undefined);
     return await result;
   }
 }

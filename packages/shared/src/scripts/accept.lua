@@ -6,8 +6,10 @@
   ARGV  1 session id   2 tenant   3 agent   4 events channel   5 events length   6 events TTL (ms)
         7 worker channel prefix   8 when the session was put into the pending index (ms)
         9 how long ago that may be (ms)
-        then for each record: message id, message (JSON), mailbox bound (messages), and what to do where the session is
-        at work: 'interrupt', 'rollback', 'reject', or '' (the message waits)
+        then for each record: message id, message (JSON), mailbox bound (messages), what to do where the session is
+        at work: 'interrupt', 'rollback', 'reject', or '' (the message waits); and who says it where ('' for nobody)
+
+  The first message by one of those that the session's turn asks is the answer: it waits for the turn to take it.
 
   Returns  leased (1 where an activation is alive and was told), then for each record three values
     1, seq, marked     appended; marked is 1 where a turn is to end for it, which may be one whose retry waits
@@ -27,22 +29,24 @@ local result = {worker and 1 or 0}
 local now = nowUs()
 local isIndexed = now / 1000 - tonumber(ARGV[8]) <= tonumber(ARGV[9])
 local waiting = redis.call('XLEN', KEYS[1])
-local session = redis.call('HMGET', KEYS[2], 'lastSeq', 'epoch')
+local session = redis.call('HMGET', KEYS[2], 'lastSeq', 'epoch', 'asking', 'askedOf', 'askingUntil', 'answers')
 -- Above the last one also where the clock went back, and from the clock where the last one was forgotten.
 local next = math.max(now, tonumber(session[1] or '0') + 1)
 local acceptedAt = integer(math.floor(now / 1000))
 local appended
+local asking = session[3] and now / 1000 <= tonumber(session[5]) and session[3]
 
 for index = 5, #KEYS do
   local record = KEYS[index]
-  local at = 4 * index - 10
+  local at = 5 * index - 15
   local known = redis.call('HMGET', record, 'seq', 'state')
   local code, first, last = 1, 0, 0
+  local answers = asking and ARGV[at + 4] ~= '' and string.find(session[4], ' ' .. ARGV[at + 4] .. ' ', 1, true)
   if known[1] then
     code, first, last = 0, known[1], known[2]
   elseif not isIndexed then
     code = -2
-  elseif ARGV[at + 3] == 'reject' and waiting > 0 then
+  elseif ARGV[at + 3] == 'reject' and waiting > 0 and not answers then
     code = -3
   elseif waiting >= tonumber(ARGV[at + 2]) then
     code, first = -1, waiting
@@ -53,11 +57,16 @@ for index = 5, #KEYS do
     if known[2] then redis.call('DEL', record) end
     redis.call('HSET', record, 'seq', seq, 'state', 'accepted', 'acceptedAt', acceptedAt)
     appendEvent(KEYS[4], ARGV[5], '{"type":"accepted","messageId":"' .. ARGV[at] .. '"}')
-    local turn = (ARGV[at + 3] == 'interrupt' or ARGV[at + 3] == 'rollback') and redis.call('HGET', KEYS[2], 'turn')
+    local turn = not answers and (ARGV[at + 3] == 'interrupt' or ARGV[at + 3] == 'rollback') and redis.call('HGET', KEYS[2], 'turn')
     if turn then
       last = 1
       markCancel(KEYS[2], turn, ARGV[at + 3] == 'interrupt' and 'cancel' or 'rollback', KEYS[4], ARGV[4], ARGV[5],
         ARGV[6])
+    end
+    if answers then
+      redis.call('HSET', KEYS[2], 'answers', (session[6] or '') .. ' ' .. asking .. ':' .. seq)
+      redis.call('HDEL', KEYS[2], 'asking', 'askedOf', 'askingUntil')
+      asking = false
     end
     first = seq
     appended = seq

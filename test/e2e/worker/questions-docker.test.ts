@@ -1,0 +1,3 @@
+import { describeQuestions } from "./describe-questions.ts";
+
+describeQuestions("docker");
