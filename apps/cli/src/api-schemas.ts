@@ -94,6 +94,13 @@ export const sessionSchema = z.looseObject({
     .optional(),
 });
 
+export const turnLogListSchema = z.looseObject({
+  turnLogs: z.array(
+    z.looseObject({ id: z.string(), turnId: z.string(), startedAt: z.string(), sizeBytes: z.number() }),
+  ),
+  cursor: z.string().optional(),
+});
+
 export const generationListSchema = z.looseObject({ generations: z.array(generationSchema) });
 
 export const fileSchema = z.looseObject({

@@ -13,6 +13,7 @@ import { cancelTurn } from "./session-cancel.ts";
 import { fork, putFile, rollBack, showDiff, showLog } from "./session-history.ts";
 import { pullSession } from "./session-pull.ts";
 import { listFiles, listSessions, showFile, showSession } from "./sessions.ts";
+import { showTurnLogs } from "./turn-logs.ts";
 
 /** So long is a message waited for, in seconds: a turn may take 30 minutes, and others may be before it. */
 const WAIT_SECONDS = 3_600;
@@ -126,6 +127,15 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .description("list the generations of a session, newest first")
     .option("--limit <number>", "at most so many", wholeNumber, 50)
     .action((id: string, _options, command: Command) => showLog(context, id, command.optsWithGlobals()));
+  sessions
+    .command("turn-logs")
+    .argument("<session>")
+    .argument("[log]", "the id of one: shows what is in it")
+    .description("list the logs of a session's turns, newest first")
+    .option("--limit <number>", "at most so many", wholeNumber, 50)
+    .action((id: string, log: string | undefined, _options, command: Command) =>
+      showTurnLogs(context, id, log, command.optsWithGlobals()),
+    );
   sessions
     .command("diff")
     .argument("<session>")

@@ -201,6 +201,10 @@ export class AcpAgent implements Agent {
     }
   }
 
+  stderrTail(): string {
+    return this.#sandbox.stderrTail();
+  }
+
   close(): void {
     this.#hasEnded = true;
     this.#connection.close();

@@ -86,6 +86,9 @@ export interface Agent {
    */
   prompt(prompt: TurnPrompt, options: PromptOptions): Promise<unknown>;
 
+  /** The last lines that its program wrote to standard error: bounded, valid Unicode. */
+  stderrTail(): string;
+
   close(): void;
 }
 

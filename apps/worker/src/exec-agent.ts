@@ -83,6 +83,10 @@ export class ExecAgent implements Agent {
     }
   }
 
+  stderrTail(): string {
+    return this.#sandbox.stderrTail();
+  }
+
   close(): void {
     this.#hasEnded = true;
     this.#closed.resolve();

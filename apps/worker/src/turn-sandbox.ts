@@ -7,6 +7,7 @@ import type { Sandbox } from "@longshore/sandbox";
 export class TurnSandbox implements Pick<Sandbox, "pause" | "resume" | "destroy"> {
   readonly #start: (signal: AbortSignal) => Promise<Sandbox>;
   #current: Sandbox | undefined;
+  #last: Pick<Sandbox, "stderrTail"> | undefined;
   #removal: Promise<void> | undefined;
 
   /** @param start as `startSandbox` */
@@ -18,7 +19,13 @@ export class TurnSandbox implements Pick<Sandbox, "pause" | "resume" | "destroy"
   async start(signal: AbortSignal): Promise<Sandbox> {
     await this.destroy();
     this.#current = await this.#start(signal);
+    this.#last = this.#current;
     return this.#current;
+  }
+
+  /** Of the one that runs, or of the last one. */
+  stderrTail(): string {
+    return this.#last?.stderrTail() ?? "";
   }
 
   async pause(): Promise<void> {

@@ -15,6 +15,7 @@ import {
   FencedError,
   hashId,
   type Logger,
+  LongshoreError,
   type Metrics,
   type Reply,
   type SessionState,
@@ -39,6 +40,7 @@ import { replyTo } from "./replies.ts";
 import { ReplyText } from "./reply-text.ts";
 import type { RunningSession } from "./running-session.ts";
 import { TurnEvents } from "./turn-events.ts";
+import { TurnLog } from "./turn-log.ts";
 import { endTurnMessages, type TurnMessages } from "./turn-messages.ts";
 
 /** A turn's id: of the activation that makes the attempt, too. */
@@ -59,6 +61,7 @@ export interface TurnOptions {
   readonly commits: CommitPoint;
   readonly running: RunningSession;
   readonly agentName: string;
+  readonly worker: string;
   /** The agent's own, where it has any. */
   readonly agentSessionId: string | undefined;
   readonly phases: PhaseTimes;
@@ -101,6 +104,7 @@ export class Turn {
   /** Ends the wait for answers with the prompt. */
   readonly #prompted = new AbortController();
   readonly #questions: Questions;
+  readonly #turnLog: TurnLog;
   #isPrompting = false;
 
   constructor(messages: TurnMessages, options: TurnOptions) {
@@ -109,6 +113,13 @@ export class Turn {
     this.#id = turnIdOf(options.keeper.lease.nonce, messages.waking);
     this.#log = options.log.child({ turnId: this.#id });
     this.#wholeGeneration = options.running.copy.base?.generation ?? 0;
+    this.#turnLog = new TurnLog(options.clock, {
+      turnId: this.#id,
+      messageIds: this.#messageIds,
+      agent: options.agentName,
+      worker: options.worker,
+      generation: this.#wholeGeneration,
+    });
     this.#questions = new Questions({
       ...options,
       sessionId: options.ref.sessionId,
@@ -135,11 +146,36 @@ export class Turn {
       const text = await this.#prompt(watch.signal);
       watch.stop();
       await this.#commitAnswer(text);
+      this.#keepLog("answered");
     } catch (error) {
       watch.stop();
-      if (!(error instanceof TurnCancelledError)) throw error;
+      if (!(error instanceof TurnCancelledError)) {
+        this.#keepLog("failed", error);
+        throw error;
+      }
       await this.#commitCancelled(error);
+      this.#keepLog("cancelled");
     }
+  }
+
+  /** Nothing waits for it, and nothing fails with it. */
+  #keepLog(outcome: "answered" | "cancelled" | "failed", error?: unknown): void {
+    const { running, store, ref, keeper, phases } = this.#options;
+    const { turnLog } = running.definition;
+    // Whose lease is lost has nothing to say about the session any more.
+    if (turnLog === "off" || (turnLog === "errors" && outcome !== "failed") || keeper.signal.aborted) return;
+    const told = error instanceof LongshoreError ? { code: error.code, message: error.message } : undefined;
+    const reason = error === undefined ? {} : { error: told ?? { code: "INTERNAL" } };
+    this.#turnLog.add("end", {
+      outcome,
+      ...reason,
+      stderr: running.agent.stderrTail(),
+      phases: phases.times,
+    });
+    const { startedMs } = this.#turnLog;
+    store
+      .putTurnLog(ref, { turnId: this.#id, startedMs }, this.#turnLog.read(), keeper.signal)
+      .catch((cause: unknown) => this.#log.warn({ err: cause }, "the turn's log could not be kept"));
   }
 
   get #first(): AcceptedMessage {
@@ -201,6 +237,7 @@ export class Turn {
   }
 
   #follow(update: AgentUpdate, text: ReplyText, events: TurnEvents): void {
+    this.#turnLog.update(update);
     switch (update.type) {
       case "text":
         text.append(update.text);
@@ -314,6 +351,7 @@ export class Turn {
 
   /** Commits what the turn did so far as partial, with a message where there is one; else only where there is a change. */
   async #commitSoFar(message: SentMessage | undefined): Promise<CollectedFiles> {
+    if (message !== undefined) this.#turnLog.add("sent", { text: message.text, files: message.files });
     const { commits, running, keeper, signal, agentName, agentSessionId, onState } = this.#options;
     let resumed: Promise<void> | undefined;
     try {

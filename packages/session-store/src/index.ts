@@ -73,4 +73,5 @@ export type { SkillFile, SkillRef } from "./skills.ts";
 export { compilePatterns, type PathPredicate } from "./tree/exclusions.ts";
 export type { LeftOut, Quota } from "./tree/scan.ts";
 export type { Owner } from "./tree/write-frames.ts";
+export type { TurnLog, TurnLogPage } from "./turn-logs.ts";
 export type { RestoreOptions, WorkingCopy } from "./working-copy.ts";

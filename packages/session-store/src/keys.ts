@@ -118,6 +118,16 @@ export function inboundKey(ref: SessionRef, sha256: string, name: string): strin
   return `${inboundPrefix(ref, sha256)}-${name}`;
 }
 
+/** The prefix of the logs of a session's turns. */
+export function turnLogsPrefix(ref: SessionRef): string {
+  return `${directoryPrefix(ref)}turns/`;
+}
+
+/** The key of the log of a turn. @param id as `putTurnLog` gives it */
+export function turnLogKey(ref: SessionRef, id: string): string {
+  return `${turnLogsPrefix(ref)}${checkedName("turn log", id)}`;
+}
+
 /** The key of an artifact: a file of a reply or a link. */
 export function artifactKey(ref: SessionRef, id: string, name: string): string {
   const tenant = checkedName("tenant", ref.tenant);

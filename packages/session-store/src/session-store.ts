@@ -47,6 +47,7 @@ import { type ReadTable, readTable } from "./table-reader.ts";
 import { TreeThreads } from "./threads/tree-threads.ts";
 import type { FileRecords } from "./tree/file-record.ts";
 import type { Owner } from "./tree/write-frames.ts";
+import { listTurnLogs, openTurnLog, putTurnLog, type TurnLogPage } from "./turn-logs.ts";
 import { WorkingCopy } from "./working-copy.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -412,6 +413,34 @@ export class SessionStore {
       ...(options.contentType === undefined ? {} : { contentType: options.contentType }),
       contentDisposition: `${options.disposition ?? "attachment"}; filename*=UTF-8''${encodeRfc5987(name)}`,
     });
+  }
+
+  /** Keeps the log of an attempt at a turn. Gives its id. */
+  putTurnLog(
+    ref: SessionRef,
+    turn: { readonly turnId: string; readonly startedMs: number },
+    content: Buffer,
+    signal?: AbortSignal,
+  ): Promise<string> {
+    return putTurnLog(this.#context, ref, turn, content, signal);
+  }
+
+  /**
+   * The logs of turns, newest first, at most 1,000 at once. They are collected with the generations of their time.
+   *
+   * @param options.after the id of the last one of the page before
+   */
+  listTurnLogs(
+    ref: SessionRef,
+    options: { readonly limit: number; readonly after?: string | undefined },
+    signal?: AbortSignal,
+  ): Promise<TurnLogPage> {
+    return listTurnLogs(this.#context, ref, options, signal);
+  }
+
+  /** @throws ObjectNotFoundError */
+  openTurnLog(ref: SessionRef, id: string, signal?: AbortSignal): Promise<StoredObject> {
+    return openTurnLog(this.#context, ref, id, signal);
   }
 
   /** The files of a version of a skill (`skills/<id>/<version>/`); none where there is no such version. */

@@ -220,6 +220,12 @@ const agentSchema = z
       .enum(["last", "all"])
       .default("last")
       .describe("`last`: the text after the last tool call is the reply; `all`: all of the turn's text."),
+    turnLog: z
+      .enum(["errors", "all", "off"])
+      .default("errors")
+      .describe(
+        "Which attempts at turns leave a log in the object store, for `longshore sessions turn-logs`: those that failed, or all.",
+      ),
     permissions: z
       .enum(["allow", "deny", "ask"])
       .default("allow")

@@ -267,6 +267,30 @@ describe.each(storeKinds)("garbage collection on %s", { timeout: 60_000 }, (kind
     expect((await store.openInbound(REF, again.sha256)).sizeBytes).toBe(5);
   });
 
+  it("collects the logs of turns that are older than the retention, and keeps the newest", async () => {
+    const keep = (turnId: string) =>
+      store.putTurnLog(REF, { turnId, startedMs: time.now() }, Buffer.from(turnId));
+    for (const turnId of ["one", "two", "three"]) {
+      await keep(turnId);
+      time.skip(HOUR_MS);
+    }
+    const list = async () => (await store.listTurnLogs(REF, { limit: 10 })).logs.map(({ turnId }) => turnId);
+    expect(await list()).toEqual(["three", "two", "one"]);
+    const page = await store.listTurnLogs(REF, { limit: 2 });
+    expect(page.more).toBe(true);
+    const rest = await store.listTurnLogs(REF, { limit: 2, after: page.logs[1]?.id });
+    expect(rest).toMatchObject({ logs: [{ turnId: "one" }], more: false });
+    // Of more than two those that are younger than a day stay, too.
+    const retention = { generations: 2, days: 1 };
+    await store.collect(REF, { retention });
+    expect(await list()).toEqual(["three", "two", "one"]);
+    time.skip(DAY_MS);
+    expect(await store.collect(REF, { retention })).toMatchObject({ deleted: { objects: 1 } });
+    expect(await list()).toEqual(["three", "two"]);
+    await expect(store.openTurnLog(REF, rest.logs[0]?.id ?? "")).rejects.toEqual(code("OBJECT_NOT_FOUND"));
+    await expect(store.openTurnLog(REF, "../log/x")).rejects.toEqual(code("OBJECT_NOT_FOUND"));
+  });
+
   it("deletes nothing when it can't read what it must know", async () => {
     await turns(4);
     time.skip(2 * DAY_MS);

@@ -9,6 +9,7 @@ export type ApiErrorCode =
   | "MESSAGE_NOT_WAITING"
   | "SESSION_NOT_FOUND"
   | "FILE_NOT_FOUND"
+  | "TURN_LOG_NOT_FOUND"
   | "NOT_A_FILE"
   | "ARTIFACT_NOT_FOUND"
   | "LINK_EXPIRED"

@@ -26,6 +26,7 @@ import { MESSAGES_PATH, messageRoutes } from "./routes/messages.ts";
 import { pushRoutes } from "./routes/push.ts";
 import { scheduleRoutes } from "./routes/schedules.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
+import { turnLogRoutes } from "./routes/turn-logs.ts";
 import { uploadRoutes } from "./routes/uploads.ts";
 
 /** How long a request may take to arrive, in ms: of an upload, mostly, which may not be silent for long in between. */
@@ -119,6 +120,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   await app.register(async (scope: Api) => uploadRoutes(scope, options));
   pushRoutes(app, options);
   historyRoutes(app, options);
+  turnLogRoutes(app, options);
   cancelRoutes(app, options);
   app.get("/openapi.json", { schema: { hide: true } }, async () => app.swagger());
   return app;

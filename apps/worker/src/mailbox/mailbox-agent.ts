@@ -111,6 +111,10 @@ export class MailboxAgent implements Agent {
     }
   }
 
+  stderrTail(): string {
+    return this.#sandbox.stderrTail();
+  }
+
   close(): void {
     this.#hasEnded = true;
     this.#closed.resolve();

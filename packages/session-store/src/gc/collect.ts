@@ -9,7 +9,7 @@ import { listAll } from "../store-listing.ts";
 import { encodeMarks, type Marks, readMarks } from "./marks.ts";
 import { pinState, readPin } from "./pins.ts";
 import { Reachable } from "./reachable.ts";
-import { type Retention, retainedGenerations } from "./retained.ts";
+import { expiredLogs, type Retention, retainedGenerations } from "./retained.ts";
 
 export interface CollectOptions {
   readonly retention: Retention;
@@ -86,7 +86,7 @@ async function collectOnce(
   const marks = await readMarks(context, ref, signal);
   const listed = await listDirectory(context, ref, signal);
   const kept = await findReachable(context, ref, options, listed, marks);
-  const plan = planCollection(context, ref, listed, marks, kept);
+  const plan = planCollection(context, ref, listed, marks, kept, options.retention);
   if (!dryRun) await carryOut(context, ref, listed, marks, kept.floor, plan, signal);
   const deleted = plan.deleted.reduce((bytes, object) => bytes + object.sizeBytes, 0);
   return {
@@ -103,6 +103,8 @@ interface ListedDirectory {
   readonly content: readonly ListedObject[];
   readonly inbound: readonly ListedObject[];
   readonly pins: readonly ListedObject[];
+  /** Logs of turns, newest first. */
+  readonly turns: readonly ListedObject[];
 }
 
 async function listDirectory(
@@ -111,15 +113,17 @@ async function listDirectory(
   signal: AbortSignal | undefined,
 ): Promise<ListedDirectory> {
   const prefix = directoryPrefix(ref);
-  const families: Record<string, ListedObject[]> = { log: [], pack: [], table: [], inbound: [], pins: [] };
+  const families: Record<string, ListedObject[]> = {
+    ...{ log: [], pack: [], table: [], inbound: [], pins: [], turns: [] },
+  };
   let nowMs: number | undefined;
   for await (const page of listAll(context, prefix, signal)) {
     nowMs ??= page.storeTimeMs;
     for (const object of page.objects)
       families[object.key.slice(prefix.length, object.key.indexOf("/", prefix.length))]?.push(object);
   }
-  const { log = [], pack = [], table = [], inbound = [], pins = [] } = families;
-  return { nowMs: nowMs ?? 0, log, content: [...pack, ...table], inbound, pins };
+  const { log = [], pack = [], table = [], inbound = [], pins = [], turns = [] } = families;
+  return { nowMs: nowMs ?? 0, log, content: [...pack, ...table], inbound, pins, turns };
 }
 
 interface Kept {
@@ -184,15 +188,16 @@ interface CollectionPlan {
 function planCollection(
   context: StoreContext,
   ref: DirectoryRef,
-  { log, content, inbound, nowMs }: ListedDirectory,
+  { log, content, inbound, turns, nowMs }: ListedDirectory,
   marks: Marks,
   { firmly, perhaps, releasedPins }: Kept,
+  retention: Retention,
 ): CollectionPlan {
   const prefix = directoryPrefix(ref);
   const ripeMs = context.longestActivationMs + CLOCK_STEP_MS;
   const added: string[] = [];
   const waiting = new Map<string, number>();
-  const deleted: ListedObject[] = [...releasedPins];
+  const deleted: ListedObject[] = [...releasedPins, ...expiredLogs(turns, retention, nowMs)];
   let markedBytes = 0;
   for (const object of [...log, ...content]) {
     const key = object.key.slice(prefix.length);

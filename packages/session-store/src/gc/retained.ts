@@ -6,13 +6,26 @@ export interface Retention {
   readonly days: number;
 }
 
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+/**
+ * Those of the logs of turns that go: beyond the newest `generations`, and older than `days`.
+ *
+ * @param logs newest first
+ */
+export function expiredLogs<T extends { readonly modifiedMs: number }>(
+  logs: readonly T[],
+  { generations, days }: Retention,
+  nowMs: number,
+): T[] {
+  return logs.slice(generations).filter(({ modifiedMs }) => nowMs - modifiedMs >= days * DAY_MS);
+}
+
 /** A commit record as a listing shows it. */
 export interface ListedGeneration {
   readonly generation: number;
   readonly modifiedMs: number;
 }
-
-const DAY_MS = 24 * 60 * 60 * 1000;
 
 /**
  * The generations that are kept, the newest first, and always one: those without a gap from the newest downwards, as far as
