@@ -8,6 +8,8 @@ import { fingerprint, meta, storeKinds, TestStore } from "./support.ts";
 
 /** What each operation takes of the store's time: no activation lives longer than twenty of them. */
 const OPERATION_MS = HOUR_MS / 20;
+/** Time stands still while an operation lasts for so long: none takes longer than an activation lives, however slow the machine. */
+const LONGEST_OPERATION_MS = HOUR_MS / 2;
 const RETENTION = { generations: 4, days: 0 };
 const FORKS_MAX = 8;
 
@@ -52,12 +54,12 @@ async function write(
   sessionId: string,
   stop: AbortSignal,
   onFork: (sessionId: string) => void,
-  onOperation: () => void,
+  onOperation: (writer: object) => void,
 ): Promise<void> {
   const ref = { tenant: "acme", sessionId };
   const copy = await store.hydrate(ref, await store.readNewest(ref), test.directory());
   while (!stop.aborted) {
-    onOperation();
+    onOperation(copy);
     const what = randomInt(10);
     const known = history.pick(sessionId);
     if (what < 7 || known === undefined || copy.base === undefined) {
@@ -114,8 +116,10 @@ it.each(storeKinds)(
     const running: Promise<void>[] = [];
     let operations = 0;
     let deleted = 0;
-    const onOperation = (): void => {
-      time.skip(OPERATION_MS);
+    const begun = new Map<object, number>();
+    const onOperation = (writer: object): void => {
+      begun.set(writer, time.now());
+      if (time.now() - Math.min(...begun.values()) < LONGEST_OPERATION_MS) time.skip(OPERATION_MS);
       if (++operations >= OPERATIONS_MIN && deleted >= DELETED_MIN) stop.abort();
     };
     const begin = (sessionId: string): void => {
