@@ -3,6 +3,9 @@ export interface ApiReply {
   readonly id: string;
   readonly text: string;
   readonly kind: string;
+  readonly of?: string;
+  readonly channel: string;
+  readonly conversation: string;
   readonly artifacts: readonly { readonly id: string; readonly name: string; readonly sizeBytes: number }[];
 }
 

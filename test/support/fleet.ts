@@ -32,6 +32,8 @@ export interface FleetOptions {
   readonly worker?: Readonly<Record<string, unknown>>;
   /** Merged over the tenant's limits. */
   readonly limits?: Readonly<Record<string, unknown>>;
+  /** Of every route. */
+  readonly destinations?: Readonly<Record<string, unknown>>;
   /** What the operator allows to be mounted. */
   readonly mounts?: readonly unknown[];
   /** Channels besides `http`, with a route each. */
@@ -93,7 +95,14 @@ export class Fleet implements AsyncDisposable {
    * @param change merged over the definitions of all agents
    */
   async configure(change: Readonly<Record<string, unknown>> = {}): Promise<void> {
-    const { agents = {}, worker = {}, channels = {}, limits = {}, mounts = [] } = this.#options;
+    const {
+      agents = {},
+      worker = {},
+      channels = {},
+      limits = {},
+      mounts = [],
+      destinations = {},
+    } = this.#options;
     const agent = { ...this.#options.agent, ...change };
     const hash = (key: string) => `sha256:${createHash("sha256").update(key).digest("hex")}`;
     const configuration = {
@@ -114,7 +123,9 @@ export class Fleet implements AsyncDisposable {
         ),
       },
       routes: ["http", ...Object.keys(channels)].flatMap((channel) =>
-        ["shell", ...Object.keys(agents)].map((name) => ({ channel, agent: name, session: "per-thread" })),
+        ["shell", ...Object.keys(agents)].map((name) => ({
+          ...{ channel, agent: name, session: "per-thread", destinations },
+        })),
       ),
       channels: { http: {}, ...channels },
       mounts,

@@ -24,6 +24,8 @@ export const replySchema = z.looseObject({
   text: z.string(),
   artifacts: z.array(artifactSchema),
   question: z.looseObject({ id: z.string() }).optional(),
+  /** `edit` and `reaction` are of another reply or message. */
+  kind: z.string().optional(),
 });
 
 export const messageSchema = z.looseObject({

@@ -80,7 +80,11 @@ export class ReplyPrinter implements MessageWatcher {
     this.#endLine();
     if (output.json) output.result(answer, () => "");
     else {
-      for (const { text, artifacts, question } of answer.replies) {
+      for (const { text, artifacts, question, kind } of answer.replies) {
+        if (kind === "edit" || kind === "reaction") {
+          output.note(`${kind}: ${printableLine(text)}\n`);
+          continue;
+        }
         // It was shown when it was asked.
         if (question !== undefined && this.#hasAsked) continue;
         if (text.trim() !== this.#said.trim()) this.#write(`${printable(text).trimEnd()}\n`);

@@ -5,6 +5,7 @@ import {
   deriveReplyId,
   type MessageRecord,
   messageStates,
+  replyKinds,
   type SessionState,
   sessionOfMessageId,
 } from "@longshore/shared";
@@ -22,7 +23,8 @@ export const artifactViewSchema = z.object({
 
 export const replyViewSchema = z.object({
   id: z.string(),
-  kind: z.enum(["answer", "notice"]),
+  kind: z.enum(replyKinds),
+  of: z.string().optional(),
   channel: z.string(),
   conversation: z.string(),
   thread: z.string().optional(),

@@ -107,7 +107,7 @@ function prompt(agent: AcpAgent, text: string, signal = never) {
     onFirst = resolve;
   });
   const stopReason = agent.prompt(
-    { messages: [saying(text)], sent: [], read: async () => Buffer.alloc(0) },
+    { messages: [saying(text)], sent: [], destinations: {}, read: async () => Buffer.alloc(0) },
     {
       onUpdate: (update) => {
         updates.push(update);

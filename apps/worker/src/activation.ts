@@ -12,11 +12,13 @@ import {
   type AcceptedMessage,
   type AgentDefinition,
   type Clock,
+  type Destination,
   FencedError,
   type Logger,
   type Metrics,
   type NextMessages,
   type ReplyWake,
+  type Routed,
   type SessionState,
   type TakenLease,
   type WakeQueue,
@@ -658,6 +660,7 @@ export class Activation {
             log: this.#log,
             running,
             agentSessionId,
+            destinationsOf: (conversation) => this.#destinationsOf(conversation),
             phases: this.#phases,
             hints: this.#hints,
             onState: (entered) => this.#enter(entered),
@@ -684,6 +687,16 @@ export class Activation {
         if (await this.#linger(session, running)) continue;
         await this.#mirrorTheRest(session, running);
       }
+    }
+  }
+
+  /** None where the configuration has no such route any more: the turn goes on. */
+  #destinationsOf(conversation: Destination): Routed["destinations"] {
+    try {
+      return this.#parts.tools.route(conversation).destinations;
+    } catch (error) {
+      this.#log.warn({ err: error }, "the conversation has no route any more");
+      return {};
     }
   }
 

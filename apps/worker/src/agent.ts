@@ -1,6 +1,13 @@
-import type { AcceptedMessage, AgentContext, StoredAttachment, TokenCounts } from "@longshore/shared";
+import type {
+  AcceptedMessage,
+  AgentContext,
+  ConversationPlace,
+  StoredAttachment,
+  TokenCounts,
+} from "@longshore/shared";
 import { FencedError } from "@longshore/shared";
 import { RolledBackError } from "./errors.ts";
+import type { OutgoingMessage, SentMessage } from "./outgoing.ts";
 import type { Answer, Question } from "./question.ts";
 
 /** How long an agent that was told to end a turn may take before it is given up on, in ms. */
@@ -40,6 +47,8 @@ export interface TurnPrompt {
   readonly messages: readonly AcceptedMessage[];
   /** What the agent sent in earlier attempts at this turn, whose doings were dropped. */
   readonly sent: readonly string[];
+  /** Other conversations that it may write to, by its name for each. */
+  readonly destinations: Readonly<Record<string, ConversationPlace>>;
   /** The whole content of an attachment of one of the messages. @throws errors of the store */
   readonly read: (attachment: StoredAttachment) => Promise<Buffer>;
 }
@@ -47,11 +56,8 @@ export interface TurnPrompt {
 export interface PromptOptions {
   /** Each update of the turn, as it comes. */
   readonly onUpdate: (update: AgentUpdate) => void;
-  /**
-   * Sends a message before the turn has ended. @param files paths of files that go with it, as the agent has them
-   * @throws errors of the store
-   */
-  readonly send: (text: string, files: readonly string[]) => Promise<unknown>;
+  /** Sends a message before the turn has ended. @throws errors of the store */
+  readonly send: (message: OutgoingMessage) => Promise<SentMessage>;
   /** Asks the conversation. @returns undefined when nobody answered in time. @throws as `Questions.ask` */
   readonly ask: (question: Question) => Promise<Answer | undefined>;
   /** Whether somebody is being asked: the agent's silence is none then. */

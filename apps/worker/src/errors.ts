@@ -8,6 +8,21 @@ export class NoTurnError extends LongshoreError {
   }
 }
 
+/** There is no such destination where the turn's messages came by. */
+export class UnknownDestinationError extends LongshoreError {
+  constructor(name: string, names: readonly string[]) {
+    const there = names.length === 0 ? "there is none" : `there are: ${names.join(", ")}`;
+    super("UNKNOWN_DESTINATION", `There is no destination ${JSON.stringify(name.slice(0, 64))}; ${there}`);
+  }
+}
+
+/** What was to be edited, or reacted to, was not said in this session lately. */
+export class UnknownMessageError extends LongshoreError {
+  constructor() {
+    super("UNKNOWN_MESSAGE", "Nothing with this id was said in this session lately");
+  }
+}
+
 /** An agent asks more in one turn than it may. */
 export class TooManyQuestionsError extends LongshoreError {
   constructor(limit: number) {

@@ -28,6 +28,7 @@ async function promptWith(files: readonly ReturnType<typeof attached>[], abiliti
     {
       messages: [messageWith(files)],
       sent: [],
+      destinations: {},
       read: async ({ name }) => {
         read.push(name);
         return files.find((file) => file.name === name)?.content ?? Buffer.alloc(0);

@@ -10,7 +10,9 @@ import {
   type AcceptedMessage,
   type AskedQuestion,
   type Clock,
+  type ConversationPlace,
   type Destination,
+  deriveReplyId,
   endMessage,
   FencedError,
   hashId,
@@ -33,6 +35,7 @@ import { writeAttachments } from "./inbox.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
 import { MarkWatch } from "./mark-watch.ts";
 import { type CollectedFiles, type CollectOptions, collectFiles } from "./outbox-files.ts";
+import type { OutgoingMessage, SentContent, SentMessage } from "./outgoing.ts";
 import type { PhaseTimes } from "./phase-times.ts";
 import { type Answer, type Question, questionText } from "./question.ts";
 import { Questions } from "./questions.ts";
@@ -62,6 +65,8 @@ export interface TurnOptions {
   readonly running: RunningSession;
   readonly agentName: string;
   readonly worker: string;
+  /** Other conversations that the agent may write to while it answers one. */
+  readonly destinationsOf: (conversation: Destination) => Readonly<Record<string, ConversationPlace>>;
   /** The agent's own, where it has any. */
   readonly agentSessionId: string | undefined;
   readonly phases: PhaseTimes;
@@ -127,7 +132,8 @@ export class Turn {
       waking: messages.waking,
       say: (asks) => {
         const question = { id: asks.id, options: [...asks.options] };
-        return this.#send({ text: questionText(asks), files: [], question, asks });
+        const content = { kind: "answer", text: questionText(asks), question } as const;
+        return this.#send({ content, files: [], asks });
       },
       signal: AbortSignal.any([options.signal, this.#failed.signal, this.#prompted.signal]),
     });
@@ -214,11 +220,12 @@ export class Turn {
         {
           messages: this.#messages.inOrder,
           sent,
+          destinations: this.#options.destinationsOf(this.conversation),
           read: async ({ sha256 }) => await buffer((await store.openInbound(ref, sha256, signal)).stream()),
         },
         {
           onUpdate: (update) => this.#follow(update, text, events),
-          send: (message, files) => this.send(message, files),
+          send: (message) => this.send(message),
           ask: (question) => this.ask(question),
           isAsking: () => this.#questions.isAsking,
           signal,
@@ -285,8 +292,9 @@ export class Turn {
    *
    * @throws NoTurnError when the prompt was answered meanwhile; errors of the store
    */
-  async send(text: string, files: readonly string[]): Promise<CollectedFiles> {
-    return await this.#send({ text, files });
+  async send(message: OutgoingMessage): Promise<SentMessage> {
+    const { text, files = [], to, change } = message;
+    return await this.#send({ content: { kind: "answer", text, ...change }, files, to });
   }
 
   /**
@@ -299,10 +307,11 @@ export class Turn {
     return await this.#questions.ask(question);
   }
 
-  async #send(message: SentMessage): Promise<CollectedFiles> {
+  async #send(message: MessageInTurn): Promise<SentMessage> {
     return await this.#inOrder(async () => {
       if (!this.#isPrompting) throw new NoTurnError();
-      return await this.#commitSoFar(message);
+      const { commit, files } = await this.#commitSoFar(message);
+      return { ...files, id: deriveReplyId(this.#options.ref.sessionId, (commit as Commit).id, 0) };
     }).catch((error: unknown) => {
       if (endsTurn(error)) this.#failed.abort(error);
       throw error;
@@ -328,6 +337,11 @@ export class Turn {
     });
   }
 
+  /** The message that it answers last. */
+  get lastMessageId(): string {
+    return this.#messageIds.at(-1) as string;
+  }
+
   /** Whom it answers. */
   get conversation(): Destination {
     const { tenant, agent, channel, conversation, thread } = this.#first;
@@ -350,8 +364,11 @@ export class Turn {
   }
 
   /** Commits what the turn did so far as partial, with a message where there is one; else only where there is a change. */
-  async #commitSoFar(message: SentMessage | undefined): Promise<CollectedFiles> {
-    if (message !== undefined) this.#turnLog.add("sent", { text: message.text, files: message.files });
+  async #commitSoFar(
+    message: MessageInTurn | undefined,
+  ): Promise<{ readonly commit?: Commit; readonly files: CollectedFiles }> {
+    if (message !== undefined)
+      this.#turnLog.add("sent", { ...message.content, files: message.files, to: message.to });
     const { commits, running, keeper, signal, agentName, agentSessionId, onState } = this.#options;
     let resumed: Promise<void> | undefined;
     try {
@@ -361,8 +378,8 @@ export class Turn {
       const mirror = await running.mirror(signal, () => {
         resumed = running.resume();
       });
-      if (mirror.isEmpty && message === undefined) return files;
-      const { generation } = await commits.checkpoint(running.copy, mirror, {
+      if (mirror.isEmpty && message === undefined) return { files };
+      const commit = await commits.checkpoint(running.copy, mirror, {
         agent: agentName,
         turnId: this.#id,
         agentSessionId,
@@ -370,14 +387,15 @@ export class Turn {
         ...(message === undefined
           ? {}
           : {
-              sends: message.text,
+              sends: message.content.text,
               asks: message.asks,
-              replies: [replyTo(this.#messages.waking, { kind: "answer", ...message, ...files })],
+              replies: [replyTo(this.#messages.waking, { ...message.content, ...files }, message.to)],
             }),
       });
       const { changed, removed } = mirror;
+      const { generation } = commit;
       this.#log.info({ generation, changed, removed, sends: message !== undefined }, "checkpoint");
-      return files;
+      return { commit, files };
     } finally {
       // Where the session is another's now, it must not act any more.
       if (!keeper.signal.aborted) await (resumed ?? running.resume());
@@ -483,8 +501,10 @@ export class Turn {
 }
 
 /** What a turn says before it has ended. */
-interface SentMessage extends Pick<Reply, "text" | "question"> {
+interface MessageInTurn {
+  readonly content: SentContent;
   readonly files: readonly string[];
+  readonly to?: ConversationPlace | undefined;
   readonly asks?: AskedQuestion;
 }
 

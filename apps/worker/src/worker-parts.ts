@@ -183,7 +183,7 @@ export async function openWorkerParts(
         schedules: new Schedules({ book, inbound, configuration, clock: systemClock }),
         links: new ArtifactLinks(redis, systemClock),
         publicUrl: environment.LONGSHORE_PUBLIC_URL,
-        sessionIdOf: (destination) => routeMessage(source.current, destination).sessionId,
+        route: (destination) => routeMessage(source.current, destination),
       },
       agentOf: (name, tenant) => {
         const { agents } = source.current;

@@ -12,12 +12,18 @@ export const artifactSchema = z.strictObject({
 });
 export type Artifact = z.output<typeof artifactSchema>;
 
+export const replyKinds = ["answer", "notice", "edit", "reaction"] as const;
+
 /** One outbound message to a conversation. */
 export const replySchema = z.strictObject({
   /** Position among the replies of its commit. The id derives from the commit's id and this. */
   index: z.int().nonnegative(),
-  /** `notice`: the fleet's own word (a dead letter), not the agent's. */
-  kind: z.enum(["answer", "notice"]),
+  /**
+   * `notice`: the fleet's own word (a dead letter), not the agent's; `edit`: another text for the reply that `of` names;
+   * `reaction`: an emoji (`text`) for the message or reply that `of` names.
+   */
+  kind: z.enum(replyKinds),
+  of: z.string().optional(),
   channel: z.string(),
   conversation: z.string(),
   thread: z.string().optional(),

@@ -7,7 +7,7 @@ import {
   allowedMountsSchema,
   overlappingTarget,
 } from "./mount-schema.ts";
-import { nameSchema } from "./names.ts";
+import { identifierSchema, nameSchema } from "./names.ts";
 import { looksSecret } from "./secret-shape.ts";
 import { sessionModes } from "./session-id.ts";
 import { timeZoneSchema } from "./time-zone.ts";
@@ -309,11 +309,30 @@ const agentSchema = z
     },
   );
 
+/** Other conversations that a route's agent may write to. */
+const DESTINATIONS_MAX = 100;
+
 const routeSchema = z.strictObject({
   channel: nameSchema,
   conversation: z.string().min(1).optional().describe("Default: all conversations of the channel."),
   agent: nameSchema,
   session: z.enum(sessionModes).default("shared"),
+  destinations: z
+    .record(
+      nameSchema,
+      z.strictObject({
+        channel: nameSchema,
+        conversation: identifierSchema(512),
+        thread: identifierSchema(512).optional(),
+      }),
+    )
+    .refine((destinations) => Object.keys(destinations).length <= DESTINATIONS_MAX, {
+      error: `at most ${DESTINATIONS_MAX}`,
+    })
+    .default({})
+    .describe(
+      "Other conversations that the agent may write to while it answers this one, by the name that it has for each.",
+    ),
 });
 
 const channelSchema = z.union(
@@ -439,6 +458,13 @@ export const configurationSchema = z
         );
     }
     configuration.routes.forEach((route, index) => {
+      for (const [name, { channel }] of Object.entries(route.destinations)) {
+        if (!Object.hasOwn(configuration.channels, channel))
+          report(
+            ["routes", index, "destinations", name, "channel"],
+            `one of the channels (${Object.keys(configuration.channels).join(", ")})`,
+          );
+      }
       if (!Object.hasOwn(configuration.agents, route.agent))
         report(
           ["routes", index, "agent"],

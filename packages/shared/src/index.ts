@@ -24,6 +24,7 @@ export {
   publishedReplySchema,
   RECENT_MESSAGES,
   type Reply,
+  replyKinds,
   replySchema,
   SENT_MAX,
 } from "./commit-note.ts";
@@ -144,7 +145,7 @@ export { parseRedisUrl, REDIS_URL_FORMS, redisHosts } from "./redis-address.ts";
 export { type RedisFacts, readRedisFacts } from "./redis-facts.ts";
 export { isRedisFull, isRedisTrouble } from "./redis-trouble.ts";
 export { retentionOf, type SessionRetention } from "./retention.ts";
-export { type Destination, type Routed, routeMessage } from "./routing.ts";
+export { type ConversationPlace, type Destination, type Routed, routeMessage } from "./routing.ts";
 export {
   SCHEDULE_TEXT_MAX_BYTES,
   SCHEDULES_MAX,

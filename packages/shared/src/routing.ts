@@ -15,9 +15,14 @@ export interface Destination {
   readonly thread?: string | undefined;
 }
 
+/** A conversation, or a thread of one. */
+export type ConversationPlace = Omit<Destination, "tenant" | "agent">;
+
 export interface Routed {
   readonly sessionId: string;
   readonly agent: AgentDefinition;
+  /** Other conversations that the agent may write to, by its name for each. */
+  readonly destinations: Readonly<Record<string, ConversationPlace>>;
 }
 
 /**
@@ -37,5 +42,5 @@ export function routeMessage(configuration: Configuration, to: Destination): Rou
       (conversation === undefined || conversation === to.conversation),
   );
   if (route === undefined) throw new NoRouteError(to.channel, to.agent);
-  return { sessionId: deriveSessionId(route.session, to), agent };
+  return { sessionId: deriveSessionId(route.session, to), agent, destinations: route.destinations };
 }

@@ -130,7 +130,7 @@ export class FleetInProcess implements AsyncDisposable {
           }),
           links: new ArtifactLinks(workerRedis, systemClock),
           publicUrl: undefined,
-          sessionIdOf: (destination) => routeMessage(configuration, destination).sessionId,
+          route: (destination) => routeMessage(configuration, destination),
         },
         ...{ clock: systemClock, random: Math.random, host: "bench", worker: WORKER, leaseMs },
       },

@@ -20,6 +20,7 @@ export function describeMailbox(runtime: "docker" | "bwrap", ociRuntime?: "runsc
       };
       fleet = await Fleet.start({
         runtime,
+        destinations: { team: { channel: "http", conversation: "the-team" } },
         agents: {
           claw: mailbox,
           hasty: { ...mailbox, limits: { idle: "4s", memory: "512MiB" }, retry: { attempts: 1 } },
@@ -60,6 +61,7 @@ export function describeMailbox(runtime: "docker" | "bwrap", ociRuntime?: "runsc
       expect(seen.where).toEqual(["/workspace/workspace", "/session/home"]);
       expect(seen.routing).toEqual([{ id: 1, channel_type: "http", platform_id: "prompt", thread_id: "t" }]);
       expect(seen.destinations).toMatchObject([
+        { name: "team", type: "channel", channel_type: "http", platform_id: "the-team" },
         { name: "http/prompt", type: "channel", channel_type: "http", platform_id: "prompt" },
       ]);
       expect(seen.file).toBe("a,b");
@@ -136,6 +138,15 @@ export function describeMailbox(runtime: "docker" | "bwrap", ociRuntime?: "runsc
           .matchAll(/word (\d+)\./g),
       ].map(([, n]) => Number(n));
       expect(words).toEqual(Array.from({ length: 25 }, (_, at) => at + 1));
+    });
+
+    it("writes to the destinations of its route, beside its reply", async () => {
+      const script = `say("mine"); row({ platform: "the-team", channel: "http", content: { text: "theirs" } })`;
+      const { replies } = await ask("destinations", script);
+      expect(replies?.map(({ conversation, text }) => [conversation, text])).toEqual([
+        ["the-team", "theirs"],
+        ["destinations", "mine"],
+      ]);
     });
 
     it("is not asked for other conversations, nor for what is not done here", async () => {

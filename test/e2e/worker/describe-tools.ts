@@ -13,7 +13,11 @@ export function describeTools(runtime: "docker" | "bwrap"): void {
     let worker: AppProcess;
 
     beforeAll(async () => {
-      fleet = await Fleet.start({ runtime, agents: { warm: { warm: 1 } } });
+      fleet = await Fleet.start({
+        runtime,
+        agents: { warm: { warm: 1 } },
+        destinations: { team: { channel: "http", conversation: "the-team", thread: "t" } },
+      });
       ({ api } = await fleet.startDispatcher());
       worker = await fleet.startWorker({ LONGSHORE_PUBLIC_URL: api.url });
     });
@@ -30,7 +34,7 @@ export function describeTools(runtime: "docker" | "bwrap"): void {
 
     it("are offered to every ACP agent, that of a warm sandbox too", async () => {
       expect(only(await ask("list", "!tool"))).toBe(
-        "send_message\nask_user\nshare_file\nschedule\nlist_schedules\ncancel_schedule\nread_history",
+        "send_message\nedit_message\nreact\nask_user\nshare_file\nschedule\nlist_schedules\ncancel_schedule\nread_history",
       );
       await worker.line(({ msg }) => msg === "a warm sandbox is ready");
       const history = await ask("warm", '!tool read_history {"limit":3}', { agent: "warm" });
@@ -87,6 +91,48 @@ export function describeTools(runtime: "docker" | "bwrap"): void {
       const failed = await worker.line(({ msg }) => msg === "a tool failed");
       expect(failed).toMatchObject({ tool: "send_message", err: { code: "NO_TURN" } });
       expect(texts(await ask("late", "$ echo nothing else"))).toEqual(["nothing else"]);
+    });
+
+    it("send_message: goes to a destination that the route names, and to no other one", async () => {
+      const answered = await ask("to", '!tool send_message {"text":"for the team","to":"team"}');
+      const [sent, answer] = answered.replies ?? [];
+      expect(sent).toMatchObject({
+        text: "for the team",
+        channel: "http",
+        conversation: "the-team",
+        thread: "t",
+      });
+      expect(answer).toMatchObject({ conversation: "to" });
+      const refused = only(await ask("to", '!tool send_message {"text":"x","to":"press"}'));
+      expect(refused).toContain("UNKNOWN_DESTINATION");
+      expect(refused).toContain("there are: team");
+      // The destination's own session is another one, which knows nothing of it.
+      expect(only(await ask("the-team", "!tool read_history", { thread: "t" }))).toBe("[]");
+    });
+
+    it("edit_message: gives a message of this session another text, and those of others none", async () => {
+      const first = await ask("edit", '!tool send_message {"text":"draft","to":"team"}');
+      const { messageId } = JSON.parse(first.replies?.at(-1)?.text ?? "");
+      expect(messageId).toBe(first.replies?.[0]?.id);
+      const call = JSON.stringify({ messageId, text: "final" });
+      const [edit] = (await ask("edit", `!tool edit_message ${call}`)).replies ?? [];
+      // It goes where the message is.
+      expect(edit).toMatchObject({ kind: "edit", of: messageId, text: "final", conversation: "the-team" });
+      expect(only(await ask("edit-other", `!tool edit_message ${call}`))).toContain("UNKNOWN_MESSAGE");
+      const ofMessage = JSON.stringify({ messageId: first.messageId, text: "not mine" });
+      expect(only(await ask("edit", `!tool edit_message ${ofMessage}`))).toContain("UNKNOWN_MESSAGE");
+    });
+
+    it("react: puts an emoji to the message that is answered, or to an earlier one", async () => {
+      const first = await ask("react", '!tool react {"emoji":"👀"}');
+      expect(first.replies?.[0]).toMatchObject({ kind: "reaction", of: first.messageId, text: "👀" });
+      const again = await ask(
+        "react",
+        `!tool react ${JSON.stringify({ emoji: "✅", messageId: first.messageId })}`,
+      );
+      expect(again.replies?.[0]).toMatchObject({ kind: "reaction", of: first.messageId, text: "✅" });
+      const foreign = JSON.stringify({ emoji: "✅", messageId: first.messageId });
+      expect(only(await ask("react-other", `!tool react ${foreign}`))).toContain("UNKNOWN_MESSAGE");
     });
 
     it("share_file: gives a link to what the file is now, and to nothing outside of the working directory", async () => {

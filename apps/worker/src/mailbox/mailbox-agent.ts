@@ -145,6 +145,7 @@ interface MailboxTurnParts {
 class MailboxTurn {
   readonly #parts: MailboxTurnParts;
   readonly #routes: readonly MailboxRoute[];
+  readonly #destinations: TurnPrompt["destinations"];
   readonly #batches: readonly InboundRow[][];
   /** The newest row of the agent's that was read. */
   #seq = 0;
@@ -160,8 +161,9 @@ class MailboxTurn {
   #lastSignAt = 0;
   #lastRowAt = 0;
 
-  constructor({ messages, sent }: TurnPrompt, parts: MailboxTurnParts) {
+  constructor({ messages, sent, destinations }: TurnPrompt, parts: MailboxTurnParts) {
     this.#parts = parts;
+    this.#destinations = destinations;
     this.#questionsFail.promise.catch(() => undefined);
     this.#routes = routesOf(messages);
     this.#batches = inboundBatches(messages, sent);
@@ -174,7 +176,7 @@ class MailboxTurn {
 
   async run(): Promise<void> {
     const { databases, clock, options } = this.#parts;
-    this.#seq = await databases.prepare(this.#routes);
+    this.#seq = await databases.prepare(this.#routes, this.#destinations);
     let isRunning = false;
     const ids: string[] = [];
     for (const batch of this.#batches) {
@@ -188,9 +190,10 @@ class MailboxTurn {
       await databases.settle([], ids, new Date(clock.now()));
     }
     await this.#untilSilent();
-    const reply = this.#held.at(-1);
-    if (reply !== undefined && !this.#hasSent && this.#held.length === 1) refuseProviderError(reply);
-    await this.#handOver(this.#held.slice(0, -1));
+    const at = this.#held.findLastIndex(({ to }) => to === undefined);
+    const [reply] = at < 0 ? [] : this.#held.splice(at, 1);
+    if (reply !== undefined && !this.#hasSent && this.#held.length === 0) refuseProviderError(reply);
+    await this.#handOver(this.#held);
     await databases.settle(this.#handled, ids, new Date(clock.now()));
     if (reply === undefined) return;
     for (const path of reply.files) options.onUpdate({ type: "file", path });
@@ -232,7 +235,7 @@ class MailboxTurn {
     const read = await databases.read(this.#seq, ids);
     for (const row of read.rows) {
       this.#seq = row.seq;
-      const content = outboundContent(row, this.#routes);
+      const content = outboundContent(row, this.#routes, Object.values(this.#destinations));
       if (content.type === "message") {
         this.#held.push({ ...content, inReplyTo: row.inReplyTo });
         this.#lastRowAt = clock.monotonic();
@@ -273,11 +276,12 @@ class MailboxTurn {
     this.#handled = [];
     // In the same generation as what they are published by.
     await databases.settle(handled, [], new Date(clock.now()));
-    for (const { text, files } of messages) {
-      await options.send(text, files);
+    const sent = messages.length;
+    for (const { text, files, to } of messages) {
+      await options.send({ text, files, to });
       this.#hasSent = true;
     }
-    this.#held = this.#held.slice(messages.length);
+    this.#held = this.#held.slice(sent);
   }
 
   /** When `.heartbeat` was touched last, whatever the agent made of it. */

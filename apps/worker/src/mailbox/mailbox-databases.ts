@@ -1,4 +1,5 @@
 import type { Readable, Writable } from "node:stream";
+import type { ConversationPlace } from "@longshore/shared";
 import { z } from "zod";
 import { MailboxDatabaseError } from "../errors.ts";
 import type { InboundRow } from "./inbound-rows.ts";
@@ -41,11 +42,7 @@ export interface HandledRow {
 }
 
 /** Where the session's messages come from. */
-export interface MailboxRoute {
-  readonly channel: string;
-  readonly conversation: string;
-  readonly thread?: string | undefined;
-}
+export type MailboxRoute = ConversationPlace;
 
 /**
  * The two databases of the contract `mailbox-db`, `inbound.db` (the worker writes) and `outbound.db` (the agent writes).
@@ -70,9 +67,15 @@ export class MailboxDatabases {
    *
    * @returns the largest sequence number in `outbound.db`
    */
-  async prepare(routes: readonly MailboxRoute[]): Promise<number> {
+  async prepare(
+    routes: readonly MailboxRoute[],
+    destinations: Readonly<Record<string, ConversationPlace>>,
+  ): Promise<number> {
     await this.#ask("inbound", PREPARE_INBOUND, {
-      destinations: routes.map((route) => ({ name: destinationName(route), ...route })),
+      destinations: [
+        ...Object.entries(destinations).map(([name, place]) => ({ name, ...place })),
+        ...routes.map((route) => ({ name: destinationName(route), ...route })),
+      ],
       routing: routes.at(-1),
     });
     return z.int().parse(Number(await this.#ask("outbound", PREPARE_OUTBOUND, {})));

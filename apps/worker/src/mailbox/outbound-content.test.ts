@@ -9,14 +9,17 @@ function read(content: unknown, more: Record<string, unknown> = {}) {
     content: typeof content === "string" || content === null ? content : JSON.stringify(content),
     ...more,
   };
-  return outboundContent(row, routes);
+  return outboundContent(row, routes, [{ channel: "slack", conversation: "team" }]);
 }
 
 describe("what a row of messages_out asks for", () => {
   it("is a message, with its files where the contract has them", () => {
-    expect(read({ text: "hi" })).toEqual({ type: "message", text: "hi", files: [] });
+    expect(read({ text: "hi" })).toEqual({ type: "message", text: "hi", files: [], to: undefined });
     expect(read({ text: "hi", files: ["a b.txt"] }, { kind: "chat-sdk" })).toEqual({
-      ...{ type: "message", text: "hi", files: ["/session/outbox/msg-1/a b.txt"] },
+      ...{ type: "message", text: "hi", files: ["/session/outbox/msg-1/a b.txt"], to: undefined },
+    });
+    expect(read({ text: "hi" }, { channelType: "slack", platformId: "team" })).toMatchObject({
+      to: { channel: "slack", conversation: "team" },
     });
     expect(read({ text: "hi" }, { channelType: "http", platformId: "c" })).toMatchObject({ text: "hi" });
   });

@@ -1,3 +1,4 @@
+import type { ConversationPlace } from "@longshore/shared";
 import { z } from "zod";
 import type { MailboxRoute, OutboundRow } from "./mailbox-databases.ts";
 
@@ -8,6 +9,8 @@ export type OutboundContent =
       readonly text: string;
       /** Absolute paths in the sandbox. */
       readonly files: readonly string[];
+      /** A destination of the route; undefined: the turn's conversation. */
+      readonly to: ConversationPlace | undefined;
     }
   | {
       readonly type: "question";
@@ -45,16 +48,24 @@ const chatSchema = z.object({
     .optional(),
 });
 
-/** @param routes where the turn's messages came from: the agent may write to no other conversation */
-export function outboundContent(row: OutboundRow, routes: readonly MailboxRoute[]): OutboundContent {
+/**
+ * @param routes where the turn's messages came from
+ * @param destinations where the agent may write to besides
+ */
+export function outboundContent(
+  row: OutboundRow,
+  routes: readonly MailboxRoute[],
+  destinations: readonly ConversationPlace[],
+): OutboundContent {
   const refused = (reason: string) => ({ type: "refused", reason }) as const;
   if (row.kind === LOG_KIND) return { type: "nothing" };
   if (!CHAT_KINDS.has(row.kind)) return refused(`nothing is done for rows of kind ${shown(row.kind)}`);
   if (row.content === null) return refused("its content is too long");
-  const isKnown =
-    row.platformId === null ||
-    routes.some((route) => route.conversation === row.platformId && route.channel === row.channelType);
-  if (!isKnown) return refused("it is for a conversation that the turn is not of");
+  const isThere = ({ channel, conversation }: ConversationPlace) =>
+    conversation === row.platformId && channel === row.channelType;
+  const isOwn = row.platformId === null || routes.some(isThere);
+  const to = isOwn ? undefined : destinations.find(isThere);
+  if (!isOwn && to === undefined) return refused("it is for a conversation that the turn is not of");
   const content = chatSchema.safeParse(parseJson(row.content));
   if (!content.success) return refused("its content is not understood");
   const { operation, files = [] } = content.data;
@@ -72,7 +83,7 @@ export function outboundContent(row: OutboundRow, routes: readonly MailboxRoute[
   const bad = [row.id, ...files].find((name) => files.length > 0 && !isPlainName(name));
   if (bad !== undefined) return refused(`${shown(bad)} is no name for a file of outbox/`);
   if (text === "" && files.length === 0) return { type: "nothing" };
-  return { type: "message", text, files: files.map((name) => `/session/outbox/${row.id}/${name}`) };
+  return { type: "message", text, files: files.map((name) => `/session/outbox/${row.id}/${name}`), to };
 }
 
 function textOf({ text, fallbackText, title, question, card }: z.output<typeof chatSchema>): string {

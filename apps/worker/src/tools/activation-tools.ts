@@ -1,16 +1,28 @@
 import { randomBytes } from "node:crypto";
-import type { SessionRef, SessionStore } from "@longshore/session-store";
+import type { Commit, SessionRef, SessionStore } from "@longshore/session-store";
 import {
   type ArtifactLinks,
+  type ConversationPlace,
   type Destination,
   type DueSchedule,
+  deriveReplyId,
+  type Reply,
+  type Routed,
   ScheduleNotFoundError,
   type Schedules,
   TooManySchedulesError,
 } from "@longshore/shared";
 import { readNote } from "../commit-notes.ts";
-import { FileRefusedError, NoLinkError, NoTurnError, ScheduleElsewhereError } from "../errors.ts";
+import {
+  FileRefusedError,
+  NoLinkError,
+  NoTurnError,
+  ScheduleElsewhereError,
+  UnknownDestinationError,
+  UnknownMessageError,
+} from "../errors.ts";
 import type { CollectedFiles } from "../outbox-files.ts";
+import type { OutgoingMessage, SentMessage } from "../outgoing.ts";
 import type { Answer, Question } from "../question.ts";
 import type { HistoryEntry, SessionTools, SharedFile, ToolSchedule, ToolTiming } from "./session-tools.ts";
 
@@ -30,7 +42,8 @@ const LINK_SECONDS = 7 * 24 * 3_600;
 export interface CallingTurn {
   /** Whom it answers. */
   readonly conversation: Destination;
-  send(text: string, files: readonly string[]): Promise<CollectedFiles>;
+  readonly lastMessageId: string;
+  send(message: OutgoingMessage): Promise<SentMessage>;
   share(path: string): Promise<CollectedFiles>;
   ask(question: Question): Promise<Answer | undefined>;
 }
@@ -42,8 +55,8 @@ export interface ToolParts {
   readonly links: ArtifactLinks;
   /** The dispatchers' address as others reach it. */
   readonly publicUrl: string | undefined;
-  /** The session that a message to there would be of. @throws as `routeMessage` */
-  readonly sessionIdOf: (destination: Destination) => string;
+  /** What a message to there would be of, and where its agent may write to besides. @throws as `routeMessage` */
+  readonly route: (destination: Destination) => Pick<Routed, "sessionId" | "destinations">;
 }
 
 /** The tools of an activation's session. */
@@ -65,8 +78,68 @@ export class ActivationTools implements SessionTools {
     return this.turn;
   }
 
-  async sendMessage(text: string, files: readonly string[]): Promise<CollectedFiles> {
-    return await this.#running.send(text, files);
+  async sendMessage({
+    text,
+    files,
+    to: name,
+  }: {
+    readonly text: string;
+    readonly files: readonly string[];
+    readonly to?: string | undefined;
+  }): Promise<SentMessage> {
+    const turn = this.#running;
+    if (name === undefined) return await turn.send({ text, files });
+    const { destinations } = this.#parts.route(turn.conversation);
+    const to = Object.hasOwn(destinations, name) ? destinations[name] : undefined;
+    if (to === undefined) throw new UnknownDestinationError(name, Object.keys(destinations));
+    return await turn.send({ text, files, to });
+  }
+
+  async editMessage(messageId: string, text: string): Promise<void> {
+    const turn = this.#running;
+    const to = await this.#placeOfReply(messageId);
+    if (to === undefined) throw new UnknownMessageError();
+    await turn.send({ text, to, change: { kind: "edit", of: messageId } });
+  }
+
+  async react(emoji: string, messageId: string | undefined): Promise<void> {
+    const turn = this.#running;
+    const of = messageId ?? turn.lastMessageId;
+    const to = of === turn.lastMessageId ? turn.conversation : await this.#placeOf(of);
+    if (to === undefined) throw new UnknownMessageError();
+    const { channel, conversation, thread } = to;
+    await turn.send({ text: emoji, to: { channel, conversation, thread }, change: { kind: "reaction", of } });
+  }
+
+  /** Where a message or reply of this session is, if it is one of the last. */
+  async #placeOf(id: string): Promise<ConversationPlace | undefined> {
+    for await (const commit of this.#commits()) {
+      const ended = readNote(commit)?.ends.find(({ message }) => message.id === id);
+      if (ended !== undefined) return ended.message;
+      const reply = replyOf(commit, id, this.#ref.sessionId);
+      if (reply !== undefined) return reply;
+    }
+    return undefined;
+  }
+
+  async #placeOfReply(id: string): Promise<ConversationPlace | undefined> {
+    for await (const commit of this.#commits()) {
+      const reply = replyOf(commit, id, this.#ref.sessionId);
+      if (reply !== undefined) return reply;
+    }
+    return undefined;
+  }
+
+  /** The newest ones, newest first. */
+  async *#commits(): AsyncGenerator<Commit> {
+    let before: number | undefined;
+    for (let read = 0; read < GENERATIONS_MAX; read += PAGE) {
+      const at = before === undefined ? {} : { before };
+      const commits = await this.#parts.store.listCommits(this.#ref, { ...at, limit: PAGE }, this.#signal);
+      yield* commits;
+      before = commits.at(-1)?.generation;
+      if (commits.length < PAGE) return;
+    }
   }
 
   async askUser(question: Question): Promise<Answer | undefined> {
@@ -90,10 +163,10 @@ export class ActivationTools implements SessionTools {
   }
 
   async schedule(prompt: string, timing: ToolTiming): Promise<ToolSchedule> {
-    const { schedules, sessionIdOf } = this.#parts;
+    const { schedules, route } = this.#parts;
     const { tenant, ...to } = this.#running.conversation;
     // A fork is not what its conversation leads to: the prompt would be another session's.
-    if (sessionIdOf({ tenant, ...to }) !== this.#ref.sessionId) throw new ScheduleElsewhereError();
+    if (route({ tenant, ...to }).sessionId !== this.#ref.sessionId) throw new ScheduleElsewhereError();
     if ((await this.#ownSchedules()).length >= SCHEDULES_MAX) throw new TooManySchedulesError(SCHEDULES_MAX);
     const { schedule } = await schedules.put(tenant, {
       id: `agent-${randomBytes(8).toString("hex")}`,
@@ -121,42 +194,42 @@ export class ActivationTools implements SessionTools {
 
   async readHistory(limit: number): Promise<HistoryEntry[]> {
     const entries: HistoryEntry[] = [];
-    let before: number | undefined;
     let characters = 0;
-    for (let read = 0; read < GENERATIONS_MAX; read += PAGE) {
-      const at = before === undefined ? {} : { before };
-      const commits = await this.#parts.store.listCommits(this.#ref, { ...at, limit: PAGE }, this.#signal);
-      for (const commit of commits) {
-        const note = readNote(commit);
-        const replies = (note?.replies ?? []).map(
-          ({ text, artifacts }): HistoryEntry => ({
-            at: commit.time,
-            text: text.slice(0, ENTRY_TEXT_MAX),
-            ...(artifacts.length === 0 ? {} : { files: artifacts.map(({ name }) => name) }),
-          }),
-        );
-        const messages = (note?.ends ?? []).map(
-          ({ message, outcome }): HistoryEntry => ({
-            at: message.sentAt ?? message.acceptedAt,
-            from: message.sender.name ?? message.sender.id,
-            text: message.text.slice(0, ENTRY_TEXT_MAX),
-            outcome,
-            ...(message.attachments.length === 0
-              ? {}
-              : { files: message.attachments.map(({ name }) => name) }),
-          }),
-        );
-        for (const entry of [...messages, ...replies].reverse()) {
-          characters += entry.text.length;
-          if (entries.length === limit || characters > HISTORY_TEXT_MAX) return entries.reverse();
-          entries.push(entry);
-        }
+    for await (const commit of this.#commits()) {
+      const note = readNote(commit);
+      const replies = (note?.replies ?? []).map(
+        ({ index, text, artifacts }): HistoryEntry => ({
+          id: deriveReplyId(this.#ref.sessionId, commit.id, index),
+          at: commit.time,
+          text: text.slice(0, ENTRY_TEXT_MAX),
+          ...(artifacts.length === 0 ? {} : { files: artifacts.map(({ name }) => name) }),
+        }),
+      );
+      const messages = (note?.ends ?? []).map(
+        ({ message, outcome }): HistoryEntry => ({
+          id: message.id,
+          at: message.sentAt ?? message.acceptedAt,
+          from: message.sender.name ?? message.sender.id,
+          text: message.text.slice(0, ENTRY_TEXT_MAX),
+          outcome,
+          ...(message.attachments.length === 0 ? {} : { files: message.attachments.map(({ name }) => name) }),
+        }),
+      );
+      for (const entry of [...messages, ...replies].reverse()) {
+        characters += entry.text.length;
+        if (entries.length === limit || characters > HISTORY_TEXT_MAX) return entries.reverse();
+        entries.push(entry);
       }
-      before = commits.at(-1)?.generation;
-      if (commits.length < PAGE) break;
     }
     return entries.reverse();
   }
+}
+
+/** The reply of a commit with that id; one that can be edited, and is no edit itself. */
+function replyOf(commit: Commit, id: string, sessionId: string): Reply | undefined {
+  return readNote(commit)?.replies.find(
+    ({ index, kind }) => kind === "answer" && deriveReplyId(sessionId, commit.id, index) === id,
+  );
 }
 
 function viewOf({ id, timing, message, nextMs }: DueSchedule): ToolSchedule {

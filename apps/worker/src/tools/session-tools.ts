@@ -1,8 +1,10 @@
-import type { CollectedFiles } from "../outbox-files.ts";
+import type { SentMessage } from "../outgoing.ts";
 import type { Answer, Question } from "../question.ts";
 
 /** An entry of a conversation's history. */
 export interface HistoryEntry {
+  /** By which it can be edited or reacted to. */
+  readonly id: string;
   readonly at: string;
   /** Of a message; undefined for what the agent, or the fleet, said. */
   readonly from?: string | undefined;
@@ -36,13 +38,31 @@ export interface ToolSchedule extends ToolTiming {
 /** What the fleet's tools do: for the session whose sandbox called them, and for nothing else. */
 export interface SessionTools {
   /**
-   * Sends a message to the turn's conversation now, before its answer.
+   * Sends a message now, before the turn's answer.
    *
-   * @param files paths as the agent names them
-   * @returns the files that went with it, and those that could not
-   * @throws NoTurnError; errors of the store
+   * @param message.files paths as the agent names them
+   * @param message.to a destination's name. @default the turn's conversation
+   * @returns its id, the files that went with it, and those that could not
+   * @throws NoTurnError; UnknownDestinationError; errors of the store
    */
-  sendMessage(text: string, files: readonly string[]): Promise<CollectedFiles>;
+  sendMessage(message: {
+    readonly text: string;
+    readonly files: readonly string[];
+    readonly to?: string | undefined;
+  }): Promise<SentMessage>;
+  /**
+   * Gives a message of this session's agent another text.
+   *
+   * @throws NoTurnError; UnknownMessageError where it has sent none with this id lately; errors of the store
+   */
+  editMessage(messageId: string, text: string): Promise<void>;
+  /**
+   * Puts an emoji to a message.
+   *
+   * @param messageId @default the message that the turn answers
+   * @throws as `editMessage`
+   */
+  react(emoji: string, messageId: string | undefined): Promise<void>;
   /**
    * Asks whoever sent the turn's messages, and waits for the answer.
    *

@@ -21,6 +21,8 @@ const PATH_MAX = 4_096;
 /** Longest prompt of a schedule, in characters; its bytes are bounded by `SCHEDULE_TEXT_MAX_BYTES`. */
 const PROMPT_MAX = 16 * 1024;
 const HISTORY_MAX = 100;
+/** Of a reaction, in characters. */
+const EMOJI_MAX = 64;
 /** Of a question: its length and that of an option, in characters, how many options, and how long it waits, in seconds. */
 const QUESTION_MAX = 8_000;
 const OPTION_MAX = 200;
@@ -96,12 +98,54 @@ export class ToolServer {
             .max(FILES_MAX)
             .default([])
             .describe("Paths of files below the working directory that go with it."),
+          to: z
+            .string()
+            .min(1)
+            .max(64)
+            .optional()
+            .describe("The name of another conversation that you may write to. Leave it out for this one."),
         }),
       },
-      ({ text, files }) =>
+      (message) =>
         this.#call("send_message", async (session) => {
-          const { artifacts, refused } = await session.sendMessage(text, files);
-          return { sent: true, files: artifacts.map(({ name }) => name), refused };
+          const { id, artifacts, refused } = await session.sendMessage(message);
+          return { sent: true, messageId: id, files: artifacts.map(({ name }) => name), refused };
+        }),
+    );
+    server.registerTool(
+      "edit_message",
+      {
+        description: "Gives a message that you have sent another text.",
+        inputSchema: z.object({
+          messageId: z.string().max(128).describe("As send_message or read_history gave it."),
+          text: z.string().min(1).max(TEXT_MAX).describe("The new text."),
+        }),
+      },
+      ({ messageId, text }) =>
+        this.#call("edit_message", async (session) => {
+          await session.editMessage(messageId, text);
+          return { edited: messageId };
+        }),
+    );
+    server.registerTool(
+      "react",
+      {
+        description: "Puts an emoji to a message.",
+        inputSchema: z.object({
+          emoji: z.string().min(1).max(EMOJI_MAX).describe("One emoji, or its name."),
+          messageId: z
+            .string()
+            .max(128)
+            .optional()
+            .describe(
+              "As send_message or read_history gave it. Leave it out for the one that you are answering.",
+            ),
+        }),
+      },
+      ({ emoji, messageId }) =>
+        this.#call("react", async (session) => {
+          await session.react(emoji, messageId);
+          return { reacted: true };
         }),
     );
     server.registerTool(
