@@ -82,11 +82,17 @@ describe("parseConfiguration", () => {
         ...valid,
         tenants: { ...valid.tenants, second },
         agents: { helper: { ...valid.agents.helper, tenant: "nobody" } },
-        routes: [{ channel: "slack", agent: "ghost" }],
+        routes: [
+          {
+            ...{ channel: "slack", agent: "ghost" },
+            destinations: { team: { channel: "irc", conversation: "team" } },
+          },
+        ],
       }),
     ).toMatchInlineSnapshot(`
       [
         "agents.helper.tenant: given "nobody"; allowed: one of the tenants (default, second)",
+        "routes.0.destinations.team.channel: given "irc"; allowed: one of the channels (http)",
         "routes.0.agent: given "ghost"; allowed: one of the agents (helper)",
         "routes.0.channel: given "slack"; allowed: one of the channels (http)",
         "tenants.second.keys.0.hash: given a value that is not shown; allowed: a key of its own (tenant default has it too)",

@@ -28,6 +28,7 @@ describe("routeMessage", () => {
     expect(routeMessage(configuration, to)).toEqual({
       sessionId: deriveSessionId("per-thread", to),
       agent: configuration.agents.one,
+      destinations: {},
     });
     const special = { ...to, conversation: "special" };
     expect(routeMessage(configuration, special).sessionId).toBe(deriveSessionId("agent-shared", special));
