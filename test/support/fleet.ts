@@ -124,7 +124,7 @@ export class Fleet implements AsyncDisposable {
       },
       routes: ["http", ...Object.keys(channels)].flatMap((channel) =>
         ["shell", ...Object.keys(agents)].map((name) => ({
-          ...{ channel, agent: name, session: "per-thread", destinations },
+          ...{ channel, agent: name, session: "per-thread", destinations, operator: name === "operator" },
         })),
       ),
       channels: { http: {}, ...channels },

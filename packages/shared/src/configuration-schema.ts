@@ -317,6 +317,12 @@ const routeSchema = z.strictObject({
   conversation: z.string().min(1).optional().describe("Default: all conversations of the channel."),
   agent: nameSchema,
   session: z.enum(sessionModes).default("shared"),
+  operator: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Whether the agent sees and cancels the schedules of its whole tenant by its tools, not only those of its own session.",
+    ),
   destinations: z
     .record(
       nameSchema,

@@ -29,6 +29,7 @@ describe("routeMessage", () => {
       sessionId: deriveSessionId("per-thread", to),
       agent: configuration.agents.one,
       destinations: {},
+      operator: false,
     });
     const special = { ...to, conversation: "special" };
     expect(routeMessage(configuration, special).sessionId).toBe(deriveSessionId("agent-shared", special));

@@ -23,6 +23,8 @@ export interface Routed {
   readonly agent: AgentDefinition;
   /** Other conversations that the agent may write to, by its name for each. */
   readonly destinations: Readonly<Record<string, ConversationPlace>>;
+  /** Whether the agent may look after its whole tenant. */
+  readonly operator: boolean;
 }
 
 /**
@@ -42,5 +44,6 @@ export function routeMessage(configuration: Configuration, to: Destination): Rou
       (conversation === undefined || conversation === to.conversation),
   );
   if (route === undefined) throw new NoRouteError(to.channel, to.agent);
-  return { sessionId: deriveSessionId(route.session, to), agent, destinations: route.destinations };
+  const { destinations, operator } = route;
+  return { sessionId: deriveSessionId(route.session, to), agent, destinations, operator };
 }

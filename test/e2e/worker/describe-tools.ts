@@ -15,7 +15,7 @@ export function describeTools(runtime: "docker" | "bwrap"): void {
     beforeAll(async () => {
       fleet = await Fleet.start({
         runtime,
-        agents: { warm: { warm: 1 } },
+        agents: { warm: { warm: 1 }, operator: {} },
         destinations: { team: { channel: "http", conversation: "the-team", thread: "t" } },
       });
       ({ api } = await fleet.startDispatcher());
@@ -165,7 +165,11 @@ export function describeTools(runtime: "docker" | "bwrap"): void {
         .poll(() => api.message(messageId).catch(() => undefined), { timeout: 60_000 })
         .toMatchObject({ state: "answered", replies: [{ text: "later\n" }] });
       expect(await ids("plan")).toEqual([daily.id]);
-      await ask("plan", `!tool cancel_schedule {"id":"${daily.id}"}`);
+      // One whose route makes it the tenant's operator does.
+      const operator = { agent: "operator" };
+      const seen = JSON.parse(only(await ask("office", "!tool list_schedules", operator)));
+      expect(seen).toMatchObject([{ id: daily.id, conversation: "http/plan" }]);
+      await ask("office", `!tool cancel_schedule {"id":"${daily.id}"}`, operator);
       expect(await ids("plan")).toEqual([]);
     });
 

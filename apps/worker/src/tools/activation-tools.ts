@@ -56,7 +56,7 @@ export interface ToolParts {
   /** The dispatchers' address as others reach it. */
   readonly publicUrl: string | undefined;
   /** What a message to there would be of, and where its agent may write to besides. @throws as `routeMessage` */
-  readonly route: (destination: Destination) => Pick<Routed, "sessionId" | "destinations">;
+  readonly route: (destination: Destination) => Pick<Routed, "sessionId" | "destinations" | "operator">;
 }
 
 /** The tools of an activation's session. */
@@ -178,13 +178,20 @@ export class ActivationTools implements SessionTools {
   }
 
   async listSchedules(): Promise<ToolSchedule[]> {
-    return (await this.#ownSchedules()).map(viewOf);
+    return (await this.#visibleSchedules()).map(viewOf);
   }
 
   async cancelSchedule(id: string): Promise<void> {
-    if (!(await this.#ownSchedules()).some((schedule) => schedule.id === id))
+    if (!(await this.#visibleSchedules()).some((schedule) => schedule.id === id))
       throw new ScheduleNotFoundError();
     await this.#parts.schedules.remove(this.#ref.tenant, id);
+  }
+
+  /** An operator's agent sees its tenant's. */
+  async #visibleSchedules(): Promise<DueSchedule[]> {
+    const { schedules, route } = this.#parts;
+    const isOperator = this.turn !== undefined && route(this.turn.conversation).operator;
+    return isOperator ? await schedules.list(this.#ref.tenant) : await this.#ownSchedules();
   }
 
   async #ownSchedules(): Promise<DueSchedule[]> {
@@ -236,6 +243,7 @@ function viewOf({ id, timing, message, nextMs }: DueSchedule): ToolSchedule {
   return {
     id,
     prompt: message.text,
+    conversation: `${message.channel}/${message.conversation}`,
     ...("everyMs" in timing ? {} : timing),
     ...(nextMs === undefined ? {} : { nextAt: new Date(nextMs).toISOString() }),
   };

@@ -32,6 +32,8 @@ export interface ToolTiming {
 export interface ToolSchedule extends ToolTiming {
   readonly id: string;
   readonly prompt: string;
+  /** Where it is sent: `<channel>/<conversation>`. */
+  readonly conversation: string;
   readonly nextAt?: string | undefined;
 }
 
@@ -83,9 +85,9 @@ export interface SessionTools {
    * @throws NoTurnError; ScheduleElsewhereError; TooManySchedulesError; as `Schedules.put`
    */
   schedule(prompt: string, timing: ToolTiming): Promise<ToolSchedule>;
-  /** Those that this session's agent made. */
+  /** Those that this session's agent made; where its route says `operator`, those of its tenant. */
   listSchedules(): Promise<ToolSchedule[]>;
-  /** @throws ScheduleNotFoundError, also for what this session did not make */
+  /** @throws ScheduleNotFoundError, also for what `listSchedules` does not show */
   cancelSchedule(id: string): Promise<void>;
   /** What was said in the session last, oldest first. @param limit entries at most */
   readHistory(limit: number): Promise<HistoryEntry[]>;

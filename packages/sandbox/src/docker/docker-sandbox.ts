@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { type Readable, Writable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import { settlesWithin } from "../deadline.ts";
 import { EngineCallError, SandboxStuckError } from "../errors.ts";
 import { exitOfStatus } from "../exit-status.ts";
@@ -98,15 +99,21 @@ export class DockerSandbox implements Sandbox {
 
   async #watch(): Promise<SandboxExit> {
     const status = await this.#engine.waitForExit(this.id, this.#waiting.signal);
-    let memoryWasShort = false;
-    if (!this.#wasKilled) {
-      try {
-        memoryWasShort = (await this.#engine.inspect(this.id)).State.OOMKilled;
-      } catch (error) {
-        if (!isStatus(error, NOT_FOUND)) throw error;
-      }
-    }
+    const memoryWasShort = !this.#wasKilled && (await this.#wasOutOfMemory(status));
     return exitOfStatus(status, memoryWasShort && !this.#wasKilled);
+  }
+
+  async #wasOutOfMemory(status: number): Promise<boolean> {
+    for (let looks = status === KILLED_STATUS ? OOM_LOOKS : 1; ; looks--) {
+      try {
+        if ((await this.#engine.inspect(this.id)).State.OOMKilled) return true;
+      } catch (error) {
+        if (isStatus(error, NOT_FOUND)) return false;
+        throw error;
+      }
+      if (looks <= 1 || this.#destruction !== undefined) return false;
+      await delay(OOM_LOOK_MS);
+    }
   }
 
   /** Runs an engine call whose failure is nothing to tell when the container has ended or is so already. */
@@ -133,6 +140,12 @@ export class DockerSandbox implements Sandbox {
     }
   }
 }
+
+/** As Docker tells SIGKILL, by which the kernel ends what needs too much memory. */
+const KILLED_STATUS = 128 + 9;
+/** The engine may hear of a container's end before it hears why: it is asked so often, so far apart in ms. */
+const OOM_LOOKS = 4;
+const OOM_LOOK_MS = 100;
 
 function isStatus(error: unknown, status: number): boolean {
   return error instanceof EngineCallError && error.status === status;
