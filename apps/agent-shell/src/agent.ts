@@ -63,7 +63,7 @@ export function shellAgent(options: ShellAgentOptions): AgentApp {
       agentInfo: { name: "agent-shell", title: "Longshore's reference agent", version: "0.1.0" },
       agentCapabilities: {
         loadSession: true,
-        sessionCapabilities: { resume: {} },
+        sessionCapabilities: { resume: {}, close: {} },
         promptCapabilities: { image: true, embeddedContext: true },
       },
       authMethods: [],
@@ -80,6 +80,11 @@ export function shellAgent(options: ShellAgentOptions): AgentApp {
     .onRequest("session/load", async ({ params, client }) => {
       const { history } = await reopen(params.sessionId, params.cwd, params.mcpServers);
       await replay(history, client);
+      return {};
+    })
+    .onRequest("session/close", ({ params }) => {
+      sessions.get(params.sessionId)?.turn?.abort();
+      sessions.delete(params.sessionId);
       return {};
     })
     .onRequest("session/prompt", async ({ params, client, signal, requestId }) => {

@@ -53,10 +53,13 @@ const MCP_SERVERS: McpServer[] = [
   { name: "longshore", command: TOOLS_PROGRAM, args: TOOLS_ARGUMENTS, env: [] },
 ];
 
+/** Of every session that is opened. */
+const SESSION_PLACE = { cwd: WORKING_DIRECTORY, mcpServers: MCP_SERVERS };
+
 /**
  * An ACP agent in a sandbox, with the worker as its client.
  *
- * connected → (`initialize`) ready → (`open`) in a session ⇄ (`prompt`) in a turn; from everywhere → ended,
+ * connected → (`initialize`) ready ⇄ (`openAhead`, `closeAhead`) opened; both → (`open`) in a session ⇄ (`prompt`) in a turn; from everywhere → ended,
  * when the process or its output ends. A request that is under way then fails with how it ended. Nothing
  * that the agent does is trusted: its lines are bounded, updates of another session or outside a turn are
  * left out, and every wait has a limit.
@@ -68,6 +71,8 @@ export class AcpAgent implements Agent {
   readonly #connection: ClientConnection;
   #capabilities: InitializeResponse["agentCapabilities"];
   #sessionId: string | undefined;
+  /** A session that was opened ahead and is nobody's yet. */
+  #opened: string | undefined;
   #onUpdate: ((update: SessionUpdate) => void) | undefined;
   /** In a turn. */
   #ask: PromptOptions["ask"] | undefined;
@@ -122,11 +127,37 @@ export class AcpAgent implements Agent {
   }
 
   /**
-   * Continues the agent's own session of an earlier activation where the agent can, else begins a new one.
-   * Gives the id to continue it by.
+   * Begins a session before it is known for whom, where the agent can close it again: `open` gives it to a session of the
+   * fleet that is new.
+   */
+  async openAhead(signal: AbortSignal): Promise<void> {
+    if (this.#capabilities?.sessionCapabilities?.close) this.#opened = await this.#openNew(signal);
+  }
+
+  /**
+   * Closes what was opened ahead. Before the directory is another one: nothing may run on what was there.
+   *
+   * @throws as `open`
+   */
+  async closeAhead(signal: AbortSignal): Promise<void> {
+    const sessionId = this.#opened;
+    if (sessionId === undefined) return;
+    this.#opened = undefined;
+    await this.#startRequest("session/close", signal, () =>
+      this.#connection.agent.request("session/close", { sessionId }),
+    );
+  }
+
+  /** Whether a session was opened ahead. */
+  get isOpen(): boolean {
+    return this.#opened !== undefined;
+  }
+
+  /**
+   * Continues the agent's own session of an earlier activation where the agent can, else begins a new one, or takes the one
+   * that was opened ahead. Gives the id to continue it by.
    */
   async open(earlier: string | undefined, signal: AbortSignal): Promise<string> {
-    const where = { cwd: WORKING_DIRECTORY, mcpServers: MCP_SERVERS };
     if (earlier !== undefined) {
       const method = this.#capabilities?.sessionCapabilities?.resume
         ? "session/resume"
@@ -137,8 +168,12 @@ export class AcpAgent implements Agent {
         try {
           await this.#startRequest(method, signal, async () => {
             if (method === "session/resume") {
-              await this.#connection.agent.request("session/resume", { sessionId: earlier, ...where });
-            } else await this.#connection.agent.request("session/load", { sessionId: earlier, ...where });
+              await this.#connection.agent.request("session/resume", {
+                sessionId: earlier,
+                ...SESSION_PLACE,
+              });
+            } else
+              await this.#connection.agent.request("session/load", { sessionId: earlier, ...SESSION_PLACE });
           });
           this.#sessionId = earlier;
           return earlier;
@@ -148,15 +183,20 @@ export class AcpAgent implements Agent {
         }
       }
     }
+    this.#sessionId = this.#opened ?? (await this.#openNew(signal));
+    this.#opened = undefined;
+    return this.#sessionId;
+  }
+
+  async #openNew(signal: AbortSignal): Promise<string> {
     const { sessionId } = await this.#startRequest("session/new", signal, () =>
-      this.#connection.agent.request("session/new", { ...where }),
+      this.#connection.agent.request("session/new", { ...SESSION_PLACE }),
     );
     // It goes into every commit from here on.
     if (typeof sessionId !== "string" || sessionId === "" || sessionId.length > SESSION_ID_MAX) {
       const reason = `no session id of 1 to ${SESSION_ID_MAX} characters`;
       throw new AgentRefusedError("session/new", reason, this.#sandbox.stderrTail());
     }
-    this.#sessionId = sessionId;
     return sessionId;
   }
 

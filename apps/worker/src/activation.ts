@@ -495,6 +495,8 @@ export class Activation {
     try {
       const warm = this.#takeWarm(agentName, definition);
       if (warm !== undefined) metrics.sandboxes.inc({ agent: agentName, start: "warm" });
+      if (base !== undefined && warm !== undefined && !(await this.#closeAhead(warm.agent, signal)))
+        return undefined;
       const user = warm?.user ?? (await users.acquire());
       this.#user = user;
       const slotDirectory = warm?.slotDirectory ?? (await slots.create(this.#slot, user));
@@ -585,8 +587,26 @@ export class Activation {
     this.#tools = warm.parts.tools;
     this.#egress = warm.parts.egress;
     this.#egress?.bind(this.#log);
-    this.#log.debug({ nonce: warm.nonce }, "took a warm sandbox");
+    const { isOpen } = warm.parts.agent;
+    this.#log.debug({ nonce: warm.nonce, opened: isOpen }, "took a warm sandbox");
     return warm.parts;
+  }
+
+  /** What a warm agent opened ahead is of no use to a session that has files already. False where the agent is of none, either. */
+  async #closeAhead(agent: AcpAgent, signal: AbortSignal): Promise<boolean> {
+    try {
+      await agent.closeAhead(signal);
+      return true;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      this.#distrustWarm(error);
+      return false;
+    }
+  }
+
+  #distrustWarm(error: unknown): void {
+    this.#trustsWarm = false;
+    this.#log.warn({ err: error }, "a warm sandbox could not be used; starting a cold one");
   }
 
   /**
@@ -604,8 +624,7 @@ export class Activation {
       return { agentSessionId: await agent.open(readNote(copy.base)?.agentSessionId, signal) };
     } catch (error) {
       if (!isWarm || signal.aborted) throw error;
-      this.#trustsWarm = false;
-      this.#log.warn({ err: error }, "a warm sandbox could not be used; starting a cold one");
+      this.#distrustWarm(error);
       return undefined;
     }
   }

@@ -25,8 +25,8 @@ export interface WarmSandboxParts
 }
 
 /**
- * A sandbox that was started ahead of its session: its agent has answered `initialize` and knows of no session, its slot
- * holds the four directories and nothing of anybody. Whoever takes it writes the session's files into the slot: a mount
+ * A sandbox that was started ahead of its session: its agent has answered `initialize` and, where it can close it again, has
+ * opened a session of its own. Its slot holds the four directories and nothing of anybody. Whoever takes it writes the session's files into the slot: a mount
  * that is made below it now would not be seen inside.
  */
 export class WarmSandbox implements WarmMember {
@@ -63,6 +63,8 @@ export class WarmSandbox implements WarmMember {
     this.#sandbox = await startSandbox(runtimeOf(definition), definition, place, signal);
     this.#agent = new AcpAgent(this.#sandbox, definition, clock);
     await this.#agent.initialize(signal);
+    // One that finds files in its home when it opens a session has to find those of `home`, too.
+    if (definition.home === undefined) await this.#agent.openAhead(signal);
   }
 
   get hasEnded(): boolean {

@@ -79,6 +79,22 @@ export function describeWarm(runtime: "docker" | "bwrap"): void {
       expect(await hostTraces(id, fleet.environment.LONGSHORE_RUN_DIR as string)).toEqual([]);
     });
 
+    it("have their agent's session opened ahead: for one that is new, and for no other", async () => {
+      await using fleet = await Fleet.start({ runtime, agent: { warm: 1, linger: "0s" } });
+      const [{ api }, worker] = await Promise.all([fleet.startDispatcher(), fleet.startWorker()]);
+      await ready(worker);
+      // Each session of the agent's is a file of its own there.
+      const first = await textOf(api, "one", "1", "$ ls ~/.agent-shell");
+      await ready(worker, 2);
+      expect(await textOf(api, "one", "2", "$ ls ~/.agent-shell")).toBe(first);
+      expect(first).toMatch(/^\S+\.jsonl$/);
+      const opened = worker.lines.filter(({ msg }) => msg === TOOK_WARM).map((line) => line.opened);
+      expect(opened).toEqual([true, true]);
+      // It goes on with its own one, which knows what was said.
+      await ready(worker, 3);
+      expect(await textOf(api, "one", "3", "$ grep -c agent-shell ~/.agent-shell/*.jsonl")).not.toBe("0");
+    });
+
     it("that die while they wait are replaced", async () => {
       await using fleet = await Fleet.start({ runtime, agent: { warm: 1, linger: "0s" } });
       const [{ api }, worker] = await Promise.all([fleet.startDispatcher(), fleet.startWorker()]);
