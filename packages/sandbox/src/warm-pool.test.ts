@@ -56,6 +56,7 @@ function start(kinds: WarmKind[], options: { readonly hold?: boolean; readonly m
       return member;
     },
     refillMs: 1,
+    restMs: 0,
     lookMs: 2,
     availableMemory: options.memory ?? (() => 1),
     onChange: (counts) => {

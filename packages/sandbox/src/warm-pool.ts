@@ -39,6 +39,11 @@ export interface WarmPoolOptions<Kind extends WarmKind, Member extends WarmMembe
   readonly create: (kind: Kind) => Member;
   /** The least time from a start's end to the next start, in ms. @default 250 */
   readonly refillMs?: number;
+  /**
+   * The least time from a `take` to the next start, in ms: an agent is slowest with its first prompt, and a start beside it
+   * made that take a third longer on two processors. @default 2000
+   */
+  readonly restMs?: number;
   /** How often it looks without being told (memory, other kinds, sandboxes that would not die), in ms. @default 1000 */
   readonly lookMs?: number;
   /** Share of the host's memory that is available, 0 to 1. @default as the kernel tells it */
@@ -66,7 +71,7 @@ interface Entry<Kind, Member> {
  *
  * Each member:
  *
- * starting  one at a time over all agents, with a pause in between, so that a refill takes at most one core's worth
+ * starting  one at a time over all agents, with a pause in between and after each `take`, so that a refill takes at most one core's worth
  *           from the turns that run. → ready; fails → retiring, and its kind waits, twice as long each time.
  * ready     its agent has started up and waits. `take` → no member any more: all of it is the taker's. Its agent ended,
  *           its kind changed or is gone, more are there than wanted, or memory is short → retiring.
@@ -84,6 +89,8 @@ export class WarmPool<Kind extends WarmKind, Member extends WarmMember> {
   readonly #failures = new Map<string, { readonly count: number; readonly until: number }>();
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
+  /** When the last one was taken, in monotonic ms. */
+  #takenAt = Number.NEGATIVE_INFINITY;
   #wakeUp: (() => void) | undefined;
 
   constructor(options: WarmPoolOptions<Kind, Member>) {
@@ -107,6 +114,7 @@ export class WarmPool<Kind extends WarmKind, Member extends WarmMember> {
       const { kind, member, state } = entry;
       if (state !== "ready" || kind.name !== name || kind.hash !== hash || member.hasEnded) continue;
       this.#entries.delete(entry);
+      this.#takenAt = performance.now();
       this.#report();
       this.#wakeUp?.();
       return member;
@@ -130,8 +138,11 @@ export class WarmPool<Kind extends WarmKind, Member extends WarmMember> {
       this.#retireSurplus(kinds, memory < MEMORY_SHORT);
       const next = memory < MEMORY_ENOUGH ? undefined : this.#mostWanted(kinds);
       this.#report();
+      const restMs = this.#takenAt + (this.#options.restMs ?? 2_000) - performance.now();
       if (next === undefined) {
         await this.#untilTold();
+      } else if (restMs > 0) {
+        await delay(restMs, undefined, { signal }).catch(() => undefined);
       } else {
         await this.#startOne(next);
         await delay(this.#options.refillMs ?? 250, undefined, { signal }).catch(() => undefined);
