@@ -78,7 +78,9 @@ export class MailboxDatabases {
       ],
       routing: routes.at(-1),
     });
-    return z.int().parse(Number(await this.#ask("outbound", PREPARE_OUTBOUND, {})));
+    const top = z.int().safeParse(Number(await this.#ask("outbound", PREPARE_OUTBOUND, {})));
+    if (!top.success) throw new MailboxDatabaseError("outbound.db: a sequence number is no whole number");
+    return top.data;
   }
 
   /** Starts the agent's program. */
@@ -98,7 +100,7 @@ export class MailboxDatabases {
   /** The rows after one, the oldest `ROWS_MAX` of them, and how far the agent is with messages. */
   async read(afterSeq: number, messageIds: readonly string[]): Promise<Outbound> {
     const answer = await this.#ask("outbound", READ, { after: afterSeq, ids: messageIds });
-    const parsed = outboundSchema.safeParse(JSON.parse(answer));
+    const parsed = outboundSchema.safeParse(parseJson(answer));
     if (!parsed.success) throw new MailboxDatabaseError(`outbound.db: ${z.prettifyError(parsed.error)}`);
     return parsed.data;
   }
@@ -129,11 +131,20 @@ export function destinationName({ channel, conversation }: MailboxRoute): string
   return `${channel}/${conversation}`;
 }
 
-/** @throws MailboxDatabaseError for one that is too long */
+/** Undefined for what is no JSON. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Ends with the stream, however that ends. @throws MailboxDatabaseError for one that is too long */
 async function* readLines(stdout: Readable): AsyncGenerator<string> {
   const parts: Buffer[] = [];
   let bytes = 0;
-  for await (const part of stdout as AsyncIterable<Buffer>) {
+  for await (const part of untilItEnds(stdout)) {
     let from = 0;
     for (let at = part.indexOf(10); at >= 0; at = part.indexOf(10, from)) {
       parts.push(part.subarray(from, at));
@@ -146,6 +157,15 @@ async function* readLines(stdout: Readable): AsyncGenerator<string> {
     bytes += part.length - from;
     if (bytes > ANSWER_BYTES_MAX)
       throw new MailboxDatabaseError(`an answer of more than ${ANSWER_BYTES_MAX} bytes`);
+  }
+}
+
+/** Where the engine went away, that is what to tell, and not that the stream broke. */
+async function* untilItEnds(stdout: Readable): AsyncGenerator<Buffer> {
+  try {
+    yield* stdout as AsyncIterable<Buffer>;
+  } catch {
+    return;
   }
 }
 

@@ -9,7 +9,8 @@
         then for each record: message id, message (JSON), mailbox bound (messages), what to do where the session is
         at work: 'interrupt', 'rollback', 'reject', or '' (the message waits); and who says it where ('' for nobody)
 
-  The first message by one of those that the session's turn asks is the answer: it waits for the turn to take it.
+  The first message by one of those that the session's turn asks is the answer: it waits for the turn to take it,
+  also where the mailbox is full.
 
   Returns  leased (1 where an activation is alive and was told), then for each record three values
     1, seq, marked     appended; marked is 1 where a turn is to end for it, which may be one whose retry waits
@@ -48,7 +49,7 @@ for index = 5, #KEYS do
     code = -2
   elseif ARGV[at + 3] == 'reject' and waiting > 0 and not answers then
     code = -3
-  elseif waiting >= tonumber(ARGV[at + 2]) then
+  elseif waiting >= tonumber(ARGV[at + 2]) and not answers then
     code, first = -1, waiting
   else
     local seq = integer(next)

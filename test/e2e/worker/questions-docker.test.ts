@@ -1,3 +1,0 @@
-import { describeQuestions } from "./describe-questions.ts";
-
-describeQuestions("docker");
