@@ -183,8 +183,11 @@ export class AcpAgent implements Agent {
         }
       }
     }
-    this.#sessionId = this.#opened ?? (await this.#openNew(signal));
+    const opened = this.#opened;
     this.#opened = undefined;
+    // It may have died since: that is no prompt's fault.
+    if (opened !== undefined && this.#hasEnded) throw await this.#explain("session/new", "it has ended");
+    this.#sessionId = opened ?? (await this.#openNew(signal));
     return this.#sessionId;
   }
 

@@ -51,6 +51,9 @@ export function turnIdOf(nonce: string, messages: readonly AcceptedMessage[]): s
   return hashId("turn", nonce, messages[0]?.id ?? "");
 }
 
+/** How long the store may take for the log of a turn, in ms: the retry waits for it. */
+const LOG_LIMIT_MS = 2_000;
+
 export interface TurnOptions {
   readonly state: SessionState;
   readonly store: SessionStore;
@@ -152,20 +155,20 @@ export class Turn {
       const text = await this.#prompt(watch.signal);
       watch.stop();
       await this.#commitAnswer(text);
-      this.#keepLog("answered");
+      await this.#keepLog("answered");
     } catch (error) {
       watch.stop();
       if (!(error instanceof TurnCancelledError)) {
-        this.#keepLog("failed", error);
+        await this.#keepLog("failed", error);
         throw error;
       }
       await this.#commitCancelled(error);
-      this.#keepLog("cancelled");
+      await this.#keepLog("cancelled");
     }
   }
 
-  /** Nothing waits for it, and nothing fails with it. */
-  #keepLog(outcome: "answered" | "cancelled" | "failed", error?: unknown): void {
+  /** Nothing fails with it, and nothing waits for it for long. */
+  async #keepLog(outcome: "answered" | "cancelled" | "failed", error?: unknown): Promise<void> {
     const { running, store, ref, keeper, phases } = this.#options;
     const { turnLog } = running.definition;
     // Whose lease is lost has nothing to say about the session any more.
@@ -179,8 +182,9 @@ export class Turn {
       phases: phases.times,
     });
     const { startedMs } = this.#turnLog;
-    store
-      .putTurnLog(ref, { turnId: this.#id, startedMs }, this.#turnLog.read(), keeper.signal)
+    const signal = AbortSignal.any([keeper.signal, AbortSignal.timeout(LOG_LIMIT_MS)]);
+    await store
+      .putTurnLog(ref, { turnId: this.#id, startedMs }, this.#turnLog.read(), signal)
       .catch((cause: unknown) => this.#log.warn({ err: cause }, "the turn's log could not be kept"));
   }
 
@@ -387,7 +391,7 @@ export class Turn {
         ...(message === undefined
           ? {}
           : {
-              sends: message.content.text,
+              sends: message.content.kind === "answer" ? message.content.text : undefined,
               asks: message.asks,
               replies: [replyTo(this.#messages.waking, { ...message.content, ...files }, message.to)],
             }),

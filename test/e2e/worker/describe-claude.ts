@@ -116,6 +116,30 @@ export function describeClaude(runtime: "docker" | "bwrap"): void {
       expect(egress).toMatchObject({ decision: "credential" });
     });
 
+    it("leaves nothing of the session that it opened ahead where another one goes on", async () => {
+      await using other = await startFleet({ agent: { warm: 1, linger: "0s" } });
+      const [{ api }, worker] = await Promise.all([other.startDispatcher(), startWorker(other)]);
+      provider.answer = ({ latest }) =>
+        latest.includes("tool_result") || !latest.includes("list")
+          ? say("Seen.")
+          : call("Bash", { command: "echo transcripts: $(find ~/.claude/projects -name '*.jsonl' | wc -l)" });
+      for (const [id, count] of [
+        ["1", 1],
+        ["2", 2],
+        ["3", 3],
+      ] as const) {
+        await ready(worker, count);
+        expect(textOf(await api.ask("c", id, `Please list them, ${id}`))).toBe("Seen.");
+        const said = provider.requests.at(-1)?.said.join("\n") ?? "";
+        // One transcript, of one session, which knows all that was said.
+        expect(said.match(/transcripts: \d+/g)?.at(-1)).toBe("transcripts: 1");
+        for (let before = 1; before <= count; before++) expect(said).toContain(`list them, ${before}`);
+      }
+      expect(took(worker)).toBe(3);
+      const opened = worker.lines.filter(({ msg }) => msg === "took a warm sandbox");
+      expect(opened.map((line) => line.opened)).toEqual([true, true, true]);
+    });
+
     // The same whatever the sandbox: tried in one.
     if (runtime === "bwrap") return;
 
