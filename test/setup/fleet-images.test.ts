@@ -23,11 +23,13 @@ describe("the fleet's images", () => {
   async function output(image: string, command: string[], entrypoint?: string[]): Promise<string> {
     const out = new PassThrough();
     const printed = text(out);
-    await engine.run(image, command, out, {
+    // Removed by itself, one that ends at once may be gone before its end is asked for.
+    const [, container] = await engine.run(image, command, out, {
       Tty: true,
-      HostConfig: { NetworkMode: "none", AutoRemove: true },
+      HostConfig: { NetworkMode: "none" },
       ...(entrypoint === undefined ? {} : { Entrypoint: entrypoint }),
     });
+    await container.remove();
     out.end();
     return await printed;
   }

@@ -23,6 +23,13 @@ export class UnknownMessageError extends LongshoreError {
   }
 }
 
+/** An agent sends, or shares, more in one turn than it may. */
+export class TooManyMessagesError extends LongshoreError {
+  constructor(limit: number) {
+    super("TOO_MANY_MESSAGES", `A turn may send ${limit} messages and share as many files`);
+  }
+}
+
 /** An agent asks more in one turn than it may. */
 export class TooManyQuestionsError extends LongshoreError {
   constructor(limit: number) {

@@ -29,7 +29,7 @@ import type { AgentUpdate } from "./agent.ts";
 import { Checkpoints } from "./checkpoints.ts";
 import { readNote, sentBefore } from "./commit-notes.ts";
 import type { CommitPoint } from "./commit-point.ts";
-import { NoTurnError, OvertakenError } from "./errors.ts";
+import { NoTurnError, OvertakenError, TooManyMessagesError } from "./errors.ts";
 import type { Hints } from "./hints.ts";
 import { writeAttachments } from "./inbox.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
@@ -51,6 +51,8 @@ export function turnIdOf(nonce: string, messages: readonly AcceptedMessage[]): s
   return hashId("turn", nonce, messages[0]?.id ?? "");
 }
 
+/** Messages that a turn may send before its end, edits and reactions included, and files that it may share. */
+const SENT_IN_TURN_MAX = 200;
 /** How long the store may take for the log of a turn, in ms: the retry waits for it. */
 const LOG_LIMIT_MS = 2_000;
 
@@ -107,6 +109,8 @@ export class Turn {
   /** Checkpoints, by time and of messages that are sent, one after another. */
   #committing: Promise<unknown> = Promise.resolve();
   #sends = 0;
+  #sent = 0;
+  #shared = 0;
   /** Ends the prompt with an error that is no agent's. */
   readonly #failed = new AbortController();
   /** Ends the wait for answers with the prompt. */
@@ -294,9 +298,10 @@ export class Turn {
    * Sends a message before the turn has ended, with the files that the agent names. It is published like every reply, by a
    * commit (I6): a checkpoint, so that what the turn did is undone where it fails, and the message is not.
    *
-   * @throws NoTurnError when the prompt was answered meanwhile; errors of the store
+   * @throws NoTurnError when the prompt was answered meanwhile; TooManyMessagesError; errors of the store
    */
   async send(message: OutgoingMessage): Promise<SentMessage> {
+    if (++this.#sent > SENT_IN_TURN_MAX) throw new TooManyMessagesError(SENT_IN_TURN_MAX);
     const { text, files = [], to, change } = message;
     return await this.#send({ content: { kind: "answer", text, ...change }, files, to });
   }
@@ -326,9 +331,10 @@ export class Turn {
    * Makes an artifact of a file, of no reply.
    *
    * @param path as the agent names it
-   * @throws NoTurnError when the prompt was answered meanwhile; errors of the store
+   * @throws NoTurnError when the prompt was answered meanwhile; TooManyMessagesError; errors of the store
    */
   async share(path: string): Promise<CollectedFiles> {
+    if (++this.#shared > SENT_IN_TURN_MAX) throw new TooManyMessagesError(SENT_IN_TURN_MAX);
     const { running, keeper } = this.#options;
     return await this.#inOrder(async () => {
       if (!this.#isPrompting) throw new NoTurnError();
@@ -391,7 +397,7 @@ export class Turn {
         ...(message === undefined
           ? {}
           : {
-              sends: message.content.kind === "answer" ? message.content.text : undefined,
+              sends: message.content.text,
               asks: message.asks,
               replies: [replyTo(this.#messages.waking, { ...message.content, ...files }, message.to)],
             }),

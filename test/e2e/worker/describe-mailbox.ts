@@ -197,6 +197,15 @@ export function describeMailbox(runtime: "docker" | "bwrap", ociRuntime?: "runsc
       });
     });
 
+    it("may not send without an end", async () => {
+      const flooding = `ack(rows[0].id, "completed"); for (;;) { say("x".repeat(1000)); await sleep(1); }`;
+      expect(await ask("flood", flooding, { agent: "hasty" })).toMatchObject({
+        state: "dead",
+        error: { code: "TOO_MANY_MESSAGES" },
+      });
+      expect(text(await ask("flood", `say("back")`, { agent: "hasty" }))).toEqual(["back"]);
+    });
+
     it("gets what comes while it runs in the next turn, and can be cancelled", async () => {
       const { sessionId } = await api.send("queue", "slow", "await sleep(60000)", { agent: "claw" });
       const next = ask("queue", `say("next")`);

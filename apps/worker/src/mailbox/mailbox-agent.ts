@@ -21,6 +21,8 @@ import { type OutboundContent, outboundContent } from "./outbound-content.ts";
 const POLL_MS = 200;
 /** A row that is followed by no other for so long is sent, and is not the turn's last word, in ms. */
 const HELD_MS = 2_000;
+/** After the last message was acknowledged, so many are held at most: which of them is the reply is not known before the end. */
+const HELD_MESSAGES = 20;
 /**
  * After the last message was acknowledged: an agent writes its answer after that, in the same breath, in ms. Where there is none, it has
  * so long without a sign of life to say that there will be one.
@@ -225,6 +227,7 @@ class MailboxTurn {
       const hasSpoken = this.#held.length > 0 || this.#hasSent;
       if (hasSpoken && now - Math.max(since, this.#lastRowAt) >= LAST_WORD_MS) return;
       if (!hasSpoken && now - Math.max(since, this.#lastSignAt) >= NO_WORD_MS) return;
+      if (this.#held.length > HELD_MESSAGES) await this.#handOver(this.#held.slice(0, -1));
       await this.#pause();
     }
   }
