@@ -26,7 +26,7 @@ export async function chat(context: CommandContext, options: ChatOptions): Promi
   const lines = new ChatLines(reader);
   let attachments: string[] = [];
   const prompt = () => interactive && output.note("> ");
-  /** The next line answers the agent's question, unless its turn is over by then. */
+  /** The next line answers the agent's question, unless that is over by then. */
   const answerQuestion = async (isOver: () => boolean) => {
     prompt();
     const answer = await lines.peek();
@@ -47,8 +47,11 @@ export async function chat(context: CommandContext, options: ChatOptions): Promi
         else if (text !== "") {
           const body = await composeMessage(randomUUID(), text, options, attachments);
           attachments = [];
+          let asked = 0;
           await converse(context, client, body, options, () => {
-            answerQuestion(() => isOver).catch((error: unknown) => output.error(error));
+            const question = ++asked;
+            // One that was given up on waits no more for a line.
+            answerQuestion(() => isOver || question !== asked).catch((error: unknown) => output.error(error));
           });
         }
       } catch (error) {
