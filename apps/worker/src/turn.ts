@@ -25,11 +25,11 @@ import {
   type TokenKind,
   TurnCancelledError,
 } from "@longshore/shared";
-import type { AgentUpdate } from "./agent.ts";
+import { type AgentUpdate, endsAtOnce } from "./agent.ts";
 import { Checkpoints } from "./checkpoints.ts";
 import { readNote, sentBefore } from "./commit-notes.ts";
 import type { CommitPoint } from "./commit-point.ts";
-import { NoTurnError, OvertakenError, TooManyMessagesError } from "./errors.ts";
+import { HandedBackError, NoTurnError, OvertakenError, TooManyMessagesError } from "./errors.ts";
 import type { Hints } from "./hints.ts";
 import { writeAttachments } from "./inbox.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
@@ -163,7 +163,7 @@ export class Turn {
     } catch (error) {
       watch.stop();
       if (!(error instanceof TurnCancelledError)) {
-        await this.#keepLog("failed", error);
+        await this.#keepLog(isGivenUp(error) ? "given up" : "failed", error);
         throw error;
       }
       await this.#commitCancelled(error);
@@ -172,7 +172,7 @@ export class Turn {
   }
 
   /** Nothing fails with it, and nothing waits for it for long. */
-  async #keepLog(outcome: "answered" | "cancelled" | "failed", error?: unknown): Promise<void> {
+  async #keepLog(outcome: "answered" | "cancelled" | "given up" | "failed", error?: unknown): Promise<void> {
     const { running, store, ref, keeper, phases } = this.#options;
     const { turnLog } = running.definition;
     // Whose lease is lost has nothing to say about the session any more.
@@ -519,6 +519,11 @@ interface MessageInTurn {
 }
 
 const NO_FILES: CollectedFiles = { artifacts: [], refused: [] };
+
+/** Whether a turn ended for another reason than that something failed. */
+function isGivenUp(error: unknown): boolean {
+  return endsAtOnce(error) || error instanceof HandedBackError;
+}
 
 /** Whether a checkpoint's failure is the turn's: it can't end well, or nothing may be committed after it. */
 function endsTurn(error: unknown): boolean {
