@@ -31,7 +31,7 @@ import {
 import { boundAnswers } from "./bound-answers.ts";
 import { AgentExitedError, AgentOutOfMemoryError, AgentRefusedError, TurnTimeoutError } from "./errors.ts";
 import { buildPrompt } from "./prompt.ts";
-import { QUESTION_WAIT_MS } from "./question.ts";
+import { OPTION_MAX, OPTIONS_MAX, QUESTION_WAIT_MS } from "./question.ts";
 import { TurnLimits } from "./turn-limits.ts";
 
 /** How long an agent may take until it is ready for its first prompt, in ms. */
@@ -358,21 +358,19 @@ function tokensOf(answer: object): TokenCounts | undefined {
   return tokenCountsSchema.safeParse(Object.fromEntries(counted)).data;
 }
 
-/** Of what an agent wants to be allowed, in characters. */
+/** How much is shown of what an agent wants to be allowed, in characters. */
 const PERMISSION_TITLE_MAX = 1_000;
-const PERMISSION_OPTIONS_MAX = 20;
-const PERMISSION_OPTION_MAX = 200;
 
 /** Without an answer, or with one that is none of the options, it is not allowed. */
 async function askPermission(
   ask: PromptOptions["ask"] | undefined,
   request: RequestPermissionRequest,
 ): Promise<RequestPermissionResponse> {
-  const options = request.options.slice(0, PERMISSION_OPTIONS_MAX);
+  const options = request.options.slice(0, OPTIONS_MAX);
   const title = (request.toolCall.title ?? "something without a name").slice(0, PERMISSION_TITLE_MAX);
   const answer = await ask?.({
     text: `May I? ${title}`,
-    options: options.map(({ name }) => name.slice(0, PERMISSION_OPTION_MAX)),
+    options: options.map(({ name }) => name.slice(0, OPTION_MAX)),
     waitMs: QUESTION_WAIT_MS,
   }).catch(() => undefined);
   const chosen = answer?.option === undefined ? undefined : options[answer.option];

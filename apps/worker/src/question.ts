@@ -13,6 +13,11 @@ export interface Answer {
   readonly option: number | undefined;
 }
 
+/** The longest question and option, in characters, and how many options it may have. */
+export const QUESTION_MAX = 8_000;
+export const OPTION_MAX = 200;
+export const OPTIONS_MAX = 20;
+
 /** How long a question waits for its answer where nobody says how long, in ms. */
 export const QUESTION_WAIT_MS = 5 * 60_000;
 

@@ -161,4 +161,17 @@ describe("questions of an agent", () => {
       ...{ type: "question_response", questionId: "q1", status: "answered", result: "go" },
     });
   });
+
+  it("may be asked by it after it acknowledged, as long as nobody has answered", async () => {
+    const more = { agent: "claw" };
+    const script = `
+      ack(rows[0].id, "completed");
+      row({ content: { type: "ask_question", question: "Sure?", questionId: "late", options: ["yes"] } });
+      while (inbound("SELECT * FROM messages_in WHERE kind = 'system'").length === 0) await sleep(100);
+      say("thanks");
+    `;
+    const asked = await asking("claw-late", script, more);
+    await say("claw-late", "yes", more);
+    expect(texts(await asked.ended())).toEqual(["Sure?\n1. yes", "thanks"]);
+  });
 });

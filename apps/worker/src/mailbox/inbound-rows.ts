@@ -1,6 +1,5 @@
-import type { AcceptedMessage } from "@longshore/shared";
+import type { AcceptedMessage, ConversationPlace } from "@longshore/shared";
 import { inboxDirectory, sentReminder } from "../prompt.ts";
-import type { MailboxRoute } from "./mailbox-databases.ts";
 
 /** How many waiting rows an agent of the contract reads at once: the newest, by its default. */
 const BATCH_MAX = 10;
@@ -62,7 +61,7 @@ export function inboundBatches(
 export function answerRow(
   questionId: string,
   value: string,
-  { channel, conversation, thread }: MailboxRoute,
+  { channel, conversation, thread }: ConversationPlace,
   time: Date,
 ): InboundRow {
   const status = "answered";

@@ -4,6 +4,7 @@ import {
   type AcceptedMessage,
   type AgentDefinition,
   type Clock,
+  type ConversationPlace,
   type Logger,
   LongshoreError,
   SessionTree,
@@ -14,7 +15,7 @@ import { QUESTION_WAIT_MS } from "../question.ts";
 import { TurnLimits } from "../turn-limits.ts";
 import type { TurnSandbox } from "../turn-sandbox.ts";
 import { answerRow, type InboundRow, inboundBatches } from "./inbound-rows.ts";
-import { type HandledRow, MailboxDatabases, type MailboxRoute, type Outbound } from "./mailbox-databases.ts";
+import { type HandledRow, MailboxDatabases, type Outbound } from "./mailbox-databases.ts";
 import { type OutboundContent, outboundContent } from "./outbound-content.ts";
 
 /** How often the agent's database is read, in ms; the agent reads the worker's each second, or half second. */
@@ -23,6 +24,9 @@ const POLL_MS = 200;
 const HELD_MS = 2_000;
 /** After the last message was acknowledged, so many are held at most: which of them is the reply is not known before the end. */
 const HELD_MESSAGES = 20;
+/** Rows whose end is not noted yet are so many at most, and of those that are refused so many are logged. */
+const NOTED_ROWS = 100;
+const LOGGED_REFUSALS = 20;
 /**
  * After the last message was acknowledged: an agent writes its answer after that, in the same breath, in ms. Where there is none, it has
  * so long without a sign of life to say that there will be one.
@@ -146,7 +150,7 @@ interface MailboxTurnParts {
 /** One turn, with a program that has just been started. */
 class MailboxTurn {
   readonly #parts: MailboxTurnParts;
-  readonly #routes: readonly MailboxRoute[];
+  readonly #routes: readonly ConversationPlace[];
   readonly #destinations: TurnPrompt["destinations"];
   readonly #batches: readonly InboundRow[][];
   /** The newest row of the agent's that was read. */
@@ -154,9 +158,10 @@ class MailboxTurn {
   /** Read, and not handed over yet; the last may be the reply. */
   #held: Message[] = [];
   /** Rows whose end is not noted yet. */
-  #handled: HandledRow[] = [];
+  readonly #handled: HandledRow[] = [];
+  #refused = 0;
   /** Questions that are still to be asked, and the failure of one that was. */
-  #questions: AskedQuestion[] = [];
+  readonly #questions: AskedQuestion[] = [];
   readonly #questionsFail = Promise.withResolvers<never>();
   #hasSent = false;
   #lastSign = "";
@@ -212,18 +217,25 @@ class MailboxTurn {
       if (ids.every((id) => acks[id] !== undefined && acks[id] !== "processing")) return;
       const mayBeLast = this.#questions.length === 0 && clock.monotonic() - this.#lastRowAt < HELD_MS;
       await this.#handOver(mayBeLast ? this.#held.slice(0, -1) : this.#held);
-      for (const question of this.#questions.splice(0))
-        void this.#ask(question).catch((error: unknown) => this.#questionsFail.reject(error));
+      this.#askAll();
       await this.#pause();
     }
   }
 
+  #askAll(): void {
+    for (const question of this.#questions.splice(0))
+      void this.#ask(question).catch((error: unknown) => this.#questionsFail.reject(error));
+  }
+
   async #untilSilent(): Promise<void> {
-    const { clock } = this.#parts;
+    const { clock, options } = this.#parts;
     const since = clock.monotonic();
     for (;;) {
       await this.#read([]);
+      this.#askAll();
       const now = clock.monotonic();
+      // Until the agent could go on with the answer.
+      if (options.isAsking()) this.#lastRowAt = this.#lastSignAt = now;
       const hasSpoken = this.#held.length > 0 || this.#hasSent;
       if (hasSpoken && now - Math.max(since, this.#lastRowAt) >= LAST_WORD_MS) return;
       if (!hasSpoken && now - Math.max(since, this.#lastSignAt) >= NO_WORD_MS) return;
@@ -244,11 +256,13 @@ class MailboxTurn {
         this.#lastRowAt = clock.monotonic();
       } else if (content.type === "question") {
         this.#questions.push(content);
-      } else if (content.type === "refused") {
+      } else if (content.type === "refused" && ++this.#refused <= LOGGED_REFUSALS) {
         log.warn({ row: row.id, reason: content.reason }, "a message of the agent is refused");
       }
       this.#handled.push({ id: row.id, status: content.type === "refused" ? "failed" : "delivered" });
     }
+    if (this.#handled.length > NOTED_ROWS)
+      await databases.settle(this.#handled.splice(0), [], new Date(clock.now()));
     const { acks, tool } = read;
     const signs = JSON.stringify([this.#seq, acks, tool, await this.#heartbeat()]);
     if (signs !== this.#lastSign || runsAsDeclared(tool, clock.now())) {
@@ -266,7 +280,7 @@ class MailboxTurn {
     const answer = await options.ask({ text, options: labels, waitMs: QUESTION_WAIT_MS });
     if (answer === undefined) return;
     const chosen = answer.option === undefined ? undefined : choices[answer.option];
-    const [route] = this.#routes as [MailboxRoute];
+    const [route] = this.#routes as [ConversationPlace];
     const row = answerRow(id, chosen?.value ?? answer.text, route, new Date(clock.now()));
     await databases.insert([row], this.#seq);
   }
@@ -275,10 +289,8 @@ class MailboxTurn {
   async #handOver(messages: readonly Message[]): Promise<void> {
     const { databases, clock, options } = this.#parts;
     if (messages.length === 0) return;
-    const handled = this.#handled;
-    this.#handled = [];
     // In the same generation as what they are published by.
-    await databases.settle(handled, [], new Date(clock.now()));
+    await databases.settle(this.#handled.splice(0), [], new Date(clock.now()));
     const sent = messages.length;
     for (const { text, files, to } of messages) {
       await options.send({ text, files, to });
@@ -301,7 +313,7 @@ class MailboxTurn {
   }
 }
 
-function routesOf(messages: readonly AcceptedMessage[]): MailboxRoute[] {
+function routesOf(messages: readonly AcceptedMessage[]): ConversationPlace[] {
   return messages.map(({ channel, conversation, thread }) => ({ channel, conversation, thread }));
 }
 

@@ -41,9 +41,6 @@ export interface HandledRow {
   readonly status: "delivered" | "failed";
 }
 
-/** Where the session's messages come from. */
-export type MailboxRoute = ConversationPlace;
-
 /**
  * The two databases of the contract `mailbox-db`, `inbound.db` (the worker writes) and `outbound.db` (the agent writes).
  * `longshore-mailbox` in the sandbox does what is asked here: each time it opens a database, does one transaction and closes
@@ -68,7 +65,7 @@ export class MailboxDatabases {
    * @returns the largest sequence number in `outbound.db`
    */
   async prepare(
-    routes: readonly MailboxRoute[],
+    routes: readonly ConversationPlace[],
     destinations: Readonly<Record<string, ConversationPlace>>,
   ): Promise<number> {
     await this.#ask("inbound", PREPARE_INBOUND, {
@@ -127,7 +124,7 @@ export class MailboxDatabases {
 }
 
 /** What the agent calls a conversation that it writes to. */
-export function destinationName({ channel, conversation }: MailboxRoute): string {
+function destinationName({ channel, conversation }: ConversationPlace): string {
   return `${channel}/${conversation}`;
 }
 

@@ -70,6 +70,18 @@ describe("what a row of messages_out asks for", () => {
     ["no object", "3", {}],
     ["a text that is none", { text: 3 }, {}],
     ["what was too long to read", null, {}],
+    ["more files than a message has", { files: Array.from({ length: 101 }, (_, n) => `${n}`) }, {}],
+    ["a question without an end", { type: "ask_question", questionId: "q", question: "x".repeat(8_001) }, {}],
+    [
+      "options without an end",
+      { type: "ask_question", questionId: "q", question: "x", options: Array(21).fill("x") },
+      {},
+    ],
+    [
+      "an option without an end",
+      { type: "ask_question", questionId: "q", question: "x", options: ["x".repeat(201)] },
+      {},
+    ],
     ["a file above", { files: ["../x"] }, {}],
     ["a file below", { files: ["a/b"] }, {}],
     ["a file of no name", { files: [""] }, {}],

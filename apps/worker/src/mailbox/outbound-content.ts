@@ -1,6 +1,7 @@
 import type { ConversationPlace } from "@longshore/shared";
 import { z } from "zod";
-import type { MailboxRoute, OutboundRow } from "./mailbox-databases.ts";
+import { OPTION_MAX, OPTIONS_MAX, QUESTION_MAX } from "../question.ts";
+import type { OutboundRow } from "./mailbox-databases.ts";
 
 /** What a row of `messages_out` asks for. */
 export type OutboundContent =
@@ -23,6 +24,8 @@ export type OutboundContent =
   | { readonly type: "refused"; readonly reason: string };
 
 const CHAT_KINDS: ReadonlySet<string> = new Set(["chat", "chat-sdk"]);
+/** Files that one message may name. */
+const FILES_MAX = 100;
 /** What a run of a scheduled task leaves for the log. */
 const LOG_KIND = "task_log";
 
@@ -54,7 +57,7 @@ const chatSchema = z.object({
  */
 export function outboundContent(
   row: OutboundRow,
-  routes: readonly MailboxRoute[],
+  routes: readonly ConversationPlace[],
   destinations: readonly ConversationPlace[],
 ): OutboundContent {
   const refused = (reason: string) => ({ type: "refused", reason }) as const;
@@ -71,6 +74,7 @@ export function outboundContent(
   const { operation, files = [] } = content.data;
   if (operation !== undefined) return refused(`${shown(operation)} is not done here`);
   const { type, questionId, options = [] } = content.data;
+  if (files.length > FILES_MAX) return refused(`it names more than ${FILES_MAX} files`);
   const text = textOf(content.data);
   if (type === "ask_question" && questionId !== undefined && text !== "") {
     const labelled = options.map((option) =>
@@ -78,6 +82,9 @@ export function outboundContent(
         ? { label: option, value: option }
         : { label: option.label, value: option.value ?? option.label },
     );
+    if (text.length > QUESTION_MAX || options.length > OPTIONS_MAX)
+      return refused("its question is too long");
+    if (labelled.some(({ label }) => label.length > OPTION_MAX)) return refused("an option is too long");
     return { type: "question", id: questionId, text, options: labelled };
   }
   const bad = [row.id, ...files].find((name) => files.length > 0 && !isPlainName(name));

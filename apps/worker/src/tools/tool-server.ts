@@ -3,7 +3,7 @@ import { type Logger, LongshoreError } from "@longshore/shared";
 import { type CallToolResult, McpServer } from "@modelcontextprotocol/server";
 import { StdioServerTransport } from "@modelcontextprotocol/server/stdio";
 import { z } from "zod";
-import { QUESTION_WAIT_MS } from "../question.ts";
+import { OPTION_MAX, OPTIONS_MAX, QUESTION_MAX, QUESTION_WAIT_MS } from "../question.ts";
 import type { SessionTools } from "./session-tools.ts";
 
 /** Longest request, in bytes. */
@@ -23,10 +23,7 @@ const PROMPT_MAX = 16 * 1024;
 const HISTORY_MAX = 100;
 /** Of a reaction, in characters. */
 const EMOJI_MAX = 64;
-/** Of a question: its length and that of an option, in characters, how many options, and how long it waits, in seconds. */
-const QUESTION_MAX = 8_000;
-const OPTION_MAX = 200;
-const OPTIONS_MAX = 20;
+/** The longest that a question waits, in seconds. */
 const QUESTION_SECONDS_MAX = 24 * 3_600;
 
 /** The tools are called before their session is known, or as many at once as only a defect does. */
