@@ -1,5 +1,12 @@
 import { defineConfig } from "vitest/config";
 
+/** A machine that does much else takes its time: what a test waits for is to come, not to come soon. */
+const patience = {
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
+  expect: { poll: { timeout: 60_000 } },
+};
+
 /**
  * `unit` needs nothing but Node.js; `integration` needs the real Redis, S3 server and engines that
  * `npm test` starts (infra/setup) and names in the environment.
@@ -11,6 +18,7 @@ export default defineConfig({
     projects: [
       {
         test: {
+          ...patience,
           name: "unit",
           include: [
             "packages/*/src/**/*.test.ts",
@@ -23,11 +31,10 @@ export default defineConfig({
       },
       {
         test: {
+          ...patience,
           name: "integration",
           include: ["test/**/*.test.ts"],
           exclude: ["test/bench/*.test.ts", "test/chaos/checker/*.test.ts"],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
         },
       },
     ],

@@ -4,6 +4,8 @@ import type { Command } from "./command.ts";
 export const commands: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ["test", async () => (await import("./test.ts")).test],
   ["chaos", async () => (await import("./chaos.ts")).chaos],
+  ["podman", async () => (await import("./podman.ts")).podman],
+  ["fuzz", async () => (await import("./fuzz.ts")).fuzz],
   ["bench", async () => (await import("./bench.ts")).bench],
   ["demo", async () => (await import("./demo.ts")).demo],
   ["try", async () => (await import("./try.ts")).tryAgent],

@@ -1,9 +1,8 @@
 import { readdir, readFile, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { kill } from "./kill-mentioning.ts";
+import { killAll } from "./kill-processes.ts";
 import { asRoot, isRoot } from "./privilege.ts";
 import { capture } from "./run-command.ts";
-import { waitUntil } from "./wait-until.ts";
 
 const root = "/sys/fs/cgroup";
 
@@ -54,15 +53,10 @@ async function thaw(group: string): Promise<void> {
 }
 
 async function empty(group: string): Promise<void> {
-  await waitUntil(
-    async () => {
-      const text = await readFile(join(group, "cgroup.procs"), "utf8").catch(() => "");
-      const pids = text.split("\n").filter(Boolean).map(Number);
-      await kill(pids);
-      return pids.length === 0;
-    },
-    { what: `the processes in ${group} to end`, timeoutMs: 10_000 },
-  );
+  await killAll(async () => {
+    const text = await readFile(join(group, "cgroup.procs"), "utf8").catch(() => "");
+    return text.split("\n").filter(Boolean).map(Number);
+  }, `the processes in ${group} to end`);
 }
 
 async function subdirectories(directory: string): Promise<string[]> {

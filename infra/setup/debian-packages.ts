@@ -23,6 +23,7 @@ const requirements = {
     otherwise: "name an S3 server by S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
   },
   dockerd: { packages: ["docker.io"], otherwise: "name an engine by DOCKER_HOST" },
+  podman: { packages: ["podman", "runc"], otherwise: "install Podman" },
   runsc: { packages: ["runsc"], otherwise: "install gVisor" },
   "musl-gcc": { packages: ["musl-tools"], otherwise: "install musl and its compiler wrapper" },
   sqlite3: {
@@ -30,6 +31,8 @@ const requirements = {
     otherwise: "install a C compiler and the static library of SQLite",
     file: "/usr/include/sqlite3.h",
   },
+  clang: { packages: ["clang", "libclang-rt-14-dev"], otherwise: "install clang and its runtime" },
+  "mkfs.ext4": { packages: ["e2fsprogs"], otherwise: "install e2fsprogs" },
   bwrap: { packages: ["bubblewrap"], otherwise: "install bubblewrap" },
   mmdebstrap: { packages: ["mmdebstrap"], otherwise: "run on Debian or Ubuntu" },
   promtool: { packages: ["prometheus"], otherwise: "install Prometheus" },

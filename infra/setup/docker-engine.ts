@@ -3,7 +3,7 @@ import { basename, dirname, join } from "node:path";
 import Dockerode from "dockerode";
 import { removeControlGroups } from "./control-groups.ts";
 import { requireProgram } from "./debian-packages.ts";
-import { killMentioning } from "./kill-mentioning.ts";
+import { killMentioning } from "./kill-processes.ts";
 import { launch } from "./launch.ts";
 import { unmountBelow } from "./mounts.ts";
 import type { OwnedProcess } from "./owned-process.ts";

@@ -16,7 +16,9 @@ export interface FleetImages {
 
 const filePrefix = "fleet-base-";
 /** The programs for sandboxes, which are built before: an image's build here has no compiler. */
-const helpers = ["longshore-init", "longshore-mailbox"].map((name) => `packages/sandbox/dist/${name}`);
+const helpers = ["longshore-init", "longshore-mailbox", "longshore-host"].map(
+  (name) => `packages/sandbox/dist/${name}`,
+);
 const rootManifests = ["package.json", "package-lock.json"];
 
 /**

@@ -59,8 +59,8 @@ async function importBase(engine: Dockerode, base: DebianBase): Promise<string> 
   const name = `${repository}:${base.key}`;
   if (!(await hasImage(engine, name))) {
     const progress = await engine.importImage(createReadStream(base.tar), {
-      repo: repository,
-      tag: base.key,
+      // Podman does not heed a tag by itself.
+      repo: name,
     });
     await finished(progress, name);
   }

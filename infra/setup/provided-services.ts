@@ -40,7 +40,7 @@ export async function provideServices(
   const engineUrl = await namedEngine(given);
   await installPrograms(
     [
-      ...(["setpriv", "mmdebstrap", "bwrap", "musl-gcc", "sqlite3"] as const),
+      ...(["setpriv", "mmdebstrap", "bwrap", "mkfs.ext4", "musl-gcc", "sqlite3"] as const),
       ...(given.REDIS_URL === undefined ? (["redis-server"] as const) : []),
       ...(given.S3_ENDPOINT === undefined ? (["radosgw"] as const) : []),
       ...(engineUrl === null ? (["dockerd", "runsc"] as const) : []),

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { access, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { kill } from "./kill-mentioning.ts";
+import { killAll } from "./kill-processes.ts";
 import { processesWithVariable } from "./process-table.ts";
 import { runOnTerminal } from "./run-command.ts";
 import { waitUntil } from "./wait-until.ts";
@@ -95,7 +95,7 @@ async function killLeft(run: string): Promise<string[]> {
   } catch {
     const pids = await left();
     const commandLines = await Promise.all(pids.map(commandLine));
-    await kill(pids);
+    await killAll(left, "the tests' processes to end");
     return commandLines;
   }
 }

@@ -1,5 +1,5 @@
-// The door of `npm test`, `npm run test:chaos`, `npm run demo`, `npm run bench` and `npm run dev`, for whatever Node.js the
-// machine has: brings node_modules up to the lock file, then goes on in main.ts with the Node.js that is
+// The door of `npm test`, `npm run test:chaos`, `npm run fuzz`, `npm run bench`, `npm run demo` and `npm run dev`, for whatever
+// Node.js the machine has: brings node_modules up to the lock file, then goes on in main.ts with the Node.js that is
 // among them. Plain JavaScript without dependencies for that reason.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";

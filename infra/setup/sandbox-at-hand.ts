@@ -20,7 +20,7 @@ export async function sandboxAtHand(
   directory: string,
   stack: AsyncDisposableStack,
 ): Promise<LocalSandbox> {
-  await installPrograms(["setpriv", "mmdebstrap", "bwrap", "musl-gcc", "sqlite3"], context);
+  await installPrograms(["setpriv", "mmdebstrap", "bwrap", "mkfs.ext4", "musl-gcc", "sqlite3"], context);
   const [base] = await Promise.all([
     debianBase(context),
     bundleAgent(context.signal),

@@ -2,7 +2,7 @@ import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { removeControlGroups } from "./control-groups.ts";
-import { killMentioning } from "./kill-mentioning.ts";
+import { killMentioning } from "./kill-processes.ts";
 import { unmountBelow } from "./mounts.ts";
 import { asRoot, isRoot } from "./privilege.ts";
 import { processStartTime } from "./process-table.ts";

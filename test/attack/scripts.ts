@@ -83,3 +83,31 @@ export function socketScript(directories: readonly string[], own: readonly strin
       socket.on("close", () => { if (--left === 0) process.exit(0); });
     }`;
 }
+
+/**
+ * Swaps a directory with a link to another place and back, some microseconds in each state, and makes it anew where the
+ * worker removed it; prints `ready`.
+ */
+export function swapScript(victim: string, place: string): string {
+  return `
+    const fs = require("node:fs");
+    const [victim, place] = ${JSON.stringify([victim, place])};
+    const fill = () => {
+      fs.mkdirSync(victim + "/d", { recursive: true });
+      for (const name of ["secret", "bait"]) fs.writeFileSync(victim + "/" + name, name);
+    };
+    const attempt = (operation) => { try { operation(); } catch {} };
+    const dwell = () => { for (const end = process.hrtime.bigint() + 200_000n; process.hrtime.bigint() < end; ); };
+    fill();
+    fs.symlinkSync(place, victim + ".link");
+    process.stdout.write("ready");
+    for (let round = 0; ; round++) {
+      attempt(() => fs.renameSync(victim, victim + ".dir"));
+      attempt(() => fs.renameSync(victim + ".link", victim));
+      dwell();
+      attempt(() => fs.renameSync(victim, victim + ".link"));
+      attempt(() => fs.renameSync(victim + ".dir", victim));
+      if (round % 100 === 0) attempt(fill);
+      dwell();
+    }`;
+}

@@ -15,11 +15,15 @@ export interface DockerRunOptions {
   readonly directory: string;
 }
 
-/** The command that is compared with, without the session directory of one run. */
+/**
+ * The command that is compared with, without the session directory of one run. With a private cgroup namespace, as the
+ * sandboxes have and Docker's default is with cgroup version 2, since agents act by the limits that they see.
+ */
 export function dockerRunCommand(image: string, session: string): string[] {
   return [
     ..."docker run --rm --interactive --init --read-only --network none --cap-drop ALL".split(" "),
     ..."--security-opt no-new-privileges --memory 1g --memory-swap 1g --cpus 1 --pids-limit 256".split(" "),
+    ..."--cgroupns private".split(" "),
     ..."--tmpfs /tmp --log-driver none --workdir /session/workspace --env HOME=/session/home".split(" "),
     ...["--user", `${USER}:${USER}`, "--volume", `${session}:/session`, image],
   ];

@@ -7,6 +7,7 @@ import { ScratchDirectory } from "../../infra/setup/scratch-directory.ts";
 import { dockerRunCommand, timeDockerRun } from "./docker-run.ts";
 import { required } from "./required.ts";
 import type { Benchmark, Measurement } from "./row.ts";
+import { measureTurnEnd } from "./turn-end.ts";
 import { median } from "./turns.ts";
 
 /** Runs that are not measured, so that both sides find their files in the page cache. */
@@ -87,6 +88,8 @@ export const benchmark: Benchmark = async function* () {
     peerCommand,
   };
   yield* phasesOf("cold, bwrap", confined.ours);
+  await bwrap[Symbol.asyncDispose]();
+  yield* measureTurnEnd();
 };
 
 /** A fleet of one worker with a place for every session of the benchmark. */

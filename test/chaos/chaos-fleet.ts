@@ -1,10 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { Redis } from "ioredis";
+import { onFreePorts } from "../../infra/setup/free-port.ts";
 import { cacheDirectory } from "../../infra/setup/paths.ts";
+import { startRedisServer } from "../../infra/setup/redis.ts";
+import { waitUntil } from "../../infra/setup/wait-until.ts";
 import type { LogLine } from "../support/app-process.ts";
 import { Fleet } from "../support/fleet.ts";
 import type { Effect, Incident, LateCommit } from "./history.ts";
+import { VOLUME } from "./planned-message.ts";
 import { ReplyReceiver } from "./reply-receiver.ts";
 import { Seat } from "./seat.ts";
 import type { SeededRandom } from "./seeded-random.ts";
@@ -19,12 +25,32 @@ const DEADLY_AT = 3;
 /** A gap of the harness' own timer that says that the machine stood still, in ms. */
 const STALL_MS = 700;
 const STALL_CHECK_MS = 100;
+/** How long a replica may take to follow, and to write what it has. */
+const REPLICA_LIMIT_MS = 30_000;
+
+/** How many sessions there are of each kind. */
+export interface ChaosSessions {
+  /** Their sandbox is bubblewrap. */
+  readonly bwrap: number;
+  /** Their sandbox is Docker. */
+  readonly docker: number;
+  /** As the first, for each other way in which a message may meet a turn that runs. @default 0 */
+  readonly busy?: number;
+  /** As the first, with a volume that all of them write. @default 0 */
+  readonly shared?: number;
+}
+
+/** Agents by how what comes while their turn runs meets it, where that is not to wait. */
+const BUSY_AGENTS = {
+  joined: { busy: "coalesce", coalesce: { quiet: "50ms", longest: "500ms" } },
+  pressed: { busy: "interrupt" },
+  undone: { busy: "rollback" },
+} as const;
 
 export interface ChaosFleetOptions {
   readonly workers: number;
   readonly dispatchers: number;
-  /** Sessions whose sandbox is bubblewrap, and those whose is Docker. */
-  readonly sessions: { readonly bwrap: number; readonly docker: number };
+  readonly sessions: ChaosSessions;
   readonly random: SeededRandom;
   /** Whether one of the messages kills whatever process serves it. @default false */
   readonly hasDeadlyMessage?: boolean;
@@ -57,13 +83,23 @@ export class ChaosFleet implements AsyncDisposable {
     const agents = [
       ...Array.from({ length: sessions.bwrap }, () => "shell"),
       ...Array.from({ length: sessions.docker }, () => "boxed"),
+      ...Array.from({ length: sessions.shared ?? 0 }, () => "shared"),
+      ...Array.from({ length: sessions.busy ?? 0 }, () => Object.keys(BUSY_AGENTS)).flat(),
     ];
     this.traffic = new Traffic({
       addresses: () =>
         this.dispatchers.flatMap(({ ready }) => (ready === undefined ? [] : String(ready.url))),
       key: fleet.key,
+      redisUrl: fleet.redis.url,
       conversations: agents.map((agent, index) => ({
-        ...{ conversation: `c${index}`, agent },
+        ...{
+          conversation: `c${index}`,
+          agent,
+          interrupts: agent === "pressed",
+          hasVolume: agent === "shared",
+        },
+        // Any but the one that may have a deadly message.
+        isScheduled: index === 1,
         deadlyAt: hasDeadlyMessage && index === 0 ? DEADLY_AT : undefined,
       })),
       random: random.fork("traffic"),
@@ -93,8 +129,10 @@ export class ChaosFleet implements AsyncDisposable {
           limits: { memory: "192MiB", cpus: 2, pids: 128 },
           retry: { attempts: 4, backoff: "100ms", longest: "1s" },
           linger: "1s",
+          // What is said of each message of a turn, not of the last alone.
+          reply: "all",
         },
-        agents: { boxed: { runtime: "docker" } },
+        agents: { boxed: { runtime: "docker" }, shared: { volumes: [VOLUME] }, ...BUSY_AGENTS },
         worker: { places: PLACES, lease: `${LEASE_MS}ms`, drain: "8s", reaper: "1s", ...options.worker },
         channels: { hook: receiver.channel },
       }),
@@ -158,18 +196,37 @@ export class ChaosFleet implements AsyncDisposable {
     });
   }
 
-  /** Redis' data as it is now; gives how to go back to it. */
-  async copyRedis(): Promise<() => Promise<void>> {
-    const data = join(this.fleet.directory, "redis", "appendonlydir");
-    const copy = join(this.fleet.directory, `redis-copy-${randomBytes(4).toString("hex")}`);
-    await cp(data, copy, { recursive: true });
-    return async () => {
-      await this.fleet.redis.kill();
-      await rm(data, { recursive: true });
-      await cp(copy, data, { recursive: true });
-      await rm(copy, { recursive: true });
-      await this.fleet.redis.restart();
-    };
+  /** Redis dies, and what it becomes is what a replica had of it then. */
+  async failOverRedis(afterMs: number): Promise<void> {
+    const { redis, directory } = this.fleet;
+    const { port } = new URL(redis.url);
+    const place = join(directory, `redis-replica-${randomBytes(4).toString("hex")}`);
+    const replica = await onFreePorts(1, (free = 0) =>
+      startRedisServer({ directory: place, port: free, settings: ["--replicaof", "127.0.0.1", port] }),
+    );
+    const client = new Redis(replica.url);
+    try {
+      const said = (word: string) => async () => (await client.info()).includes(word);
+      await waitUntil(said("master_link_status:up"), {
+        what: "the replica to follow",
+        timeoutMs: REPLICA_LIMIT_MS,
+      });
+      await delay(afterMs);
+      await redis.kill();
+      await client.replicaof("NO", "ONE");
+      // A replica begins its file anew when it has the whole of its master's data.
+      const isWritten = async () =>
+        (await said("aof_rewrite_scheduled:0")()) && (await said("aof_rewrite_in_progress:0")());
+      await waitUntil(isWritten, { what: "the replica to write its file", timeoutMs: REPLICA_LIMIT_MS });
+    } finally {
+      client.disconnect();
+      await replica.stop();
+    }
+    const data = join(directory, "redis", "appendonlydir");
+    await rm(data, { recursive: true });
+    await cp(join(place, "appendonlydir"), data, { recursive: true });
+    await rm(place, { recursive: true });
+    await redis.restart();
   }
 
   /** Ends all processes in order: the workers first, which still have replies to hand over. */
@@ -183,6 +240,7 @@ export class ChaosFleet implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#stallWatch);
+    await this.traffic[Symbol.asyncDispose]();
     await Promise.all(this.seats.map((seat) => seat[Symbol.asyncDispose]()));
     await this.fleet[Symbol.asyncDispose]();
     await this.receiver[Symbol.asyncDispose]();

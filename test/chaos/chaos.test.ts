@@ -12,7 +12,7 @@ it("a fleet that is harmed in every lane at once keeps all its promises", { time
     durationMs: FAULTS_MS,
     lanes: planFaults,
     workers: 3,
-    sessions: { bwrap: 6, docker: 1 },
+    sessions: { bwrap: 2, docker: 1, busy: 1, shared: 2 },
     report: (line) => console.log(line),
   });
   expect(result.violations, `evidence in ${result.evidence}`).toEqual([]);

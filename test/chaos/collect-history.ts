@@ -8,10 +8,18 @@ import {
   SessionStore,
   type WorkingCopy,
 } from "@longshore/session-store";
-import { commitNoteSchema, connectRedis, type MessageRecord, SessionState } from "@longshore/shared";
+import {
+  commitNoteSchema,
+  connectRedis,
+  type MessageRecord,
+  SessionState,
+  volumeNoteSchema,
+} from "@longshore/shared";
 import { type ChaosFleet, LEASE_MS } from "./chaos-fleet.ts";
 import type { History, RestoredGeneration, SessionHistory } from "./history.ts";
-import { type Sender, TENANT } from "./traffic.ts";
+import { VOLUME } from "./planned-message.ts";
+import type { Sender } from "./sender.ts";
+import { TENANT } from "./ways-in.ts";
 
 const PAGE = 100;
 /** Sessions that are read side by side. */
@@ -48,6 +56,7 @@ export async function collectHistory(
     ...outcome,
     leaseMs: LEASE_MS,
     sessions,
+    volumeCounter: await readVolume(store, sessions),
     incidents: fleet.incidents,
     lateCommits: fleet.lateCommits,
     processes: (await Promise.all(fleet.seats.map((seat) => seat.histories()))).flat(),
@@ -57,10 +66,11 @@ export async function collectHistory(
 
 async function collectSession(
   fleet: ChaosFleet,
-  { conversation, sessionId, messages }: Sender,
+  sender: Sender,
   store: SessionStore,
   state: SessionState,
 ): Promise<SessionHistory> {
+  const { conversation, sessionId, messages, scheduled, hasVolume } = sender;
   const generations = await restoreAll(store, { tenant: TENANT, sessionId });
   const records = new Map<string, MessageRecord>();
   for (const { note } of generations) {
@@ -71,7 +81,11 @@ async function collectSession(
   }
   const { waiting, undelivered } = await state.inspect(sessionId);
   const calls = fleet.receiver.calls.filter((call) => call.sessionId === sessionId);
-  return { conversation, sessionId, messages, generations, calls, records, waiting, undelivered };
+  return {
+    ...{ conversation, sessionId, messages, scheduled, hasVolume, generations, calls, records },
+    ...{ waiting, undelivered },
+    mayBeCancelled: (id) => sender.mayBeCancelled(id),
+  };
 }
 
 /** Restores every generation, one over the other as an activation does. */
@@ -85,7 +99,7 @@ async function restoreAll(store: SessionStore, ref: SessionRef): Promise<Restore
       try {
         if (copy === undefined) copy = await store.hydrate(ref, commit, directory);
         else await copy.restore(commit);
-        restored.push({ commit, note, counter: await readCounter(directory) });
+        restored.push({ commit, note, counter: await readCounter(join(directory, "workspace")) });
       } catch (error) {
         // Nothing after it can be restored over it.
         copy?.close();
@@ -115,8 +129,32 @@ async function listAll(store: SessionStore, ref: SessionRef): Promise<Commit[]> 
   }
 }
 
+/** As it was committed last, of turns that were committed, too. */
+async function readVolume(store: SessionStore, sessions: readonly SessionHistory[]): Promise<number> {
+  const ref = { tenant: TENANT, volume: VOLUME.name };
+  const directory = await mkdtemp(join(tmpdir(), "longshore-chaos-volume-"));
+  try {
+    let newest = await store.readNewest(ref);
+    if (newest?.partial) {
+      const { sessionId, wholeGeneration } = volumeNoteSchema.parse(newest.note);
+      const { generation } = newest;
+      const stands = sessions
+        .filter((session) => session.sessionId === sessionId)
+        .some(({ generations }) =>
+          generations.some(({ note }) => note.volumes?.[VOLUME.name] === generation),
+        );
+      if (!stands) newest = wholeGeneration === 0 ? undefined : await store.readCommit(ref, wholeGeneration);
+    }
+    if (newest === undefined) return 0;
+    (await store.hydrate(ref, newest, directory)).close();
+    return await readCounter(directory);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
 async function readCounter(directory: string): Promise<number> {
-  const text = await readFile(join(directory, "workspace/counter"), "utf8").catch((error: unknown) => {
+  const text = await readFile(join(directory, "counter"), "utf8").catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return "0";
     throw error;
   });

@@ -1,22 +1,24 @@
 import type { Commit } from "@longshore/session-store";
-import type { CommitNote, MessageRecord } from "@longshore/shared";
+import type { AcceptedMessage, CommitNote, MessageRecord } from "@longshore/shared";
 import type { LogLine } from "../support/app-process.ts";
 import type { PlannedMessage } from "./planned-message.ts";
 
 /** Milliseconds since the epoch: the whole fleet is on one host. */
 export type Time = number;
 
-/** A 202 for a message. */
+/** A 202 for a message, or that a queue has it. */
 export interface Acceptance {
   readonly at: Time;
   readonly messageId: string;
-  readonly seq: number;
+  /** Null where it had no place in the order yet: it was added to a queue, or waits for its time. */
+  readonly seq: number | null;
   readonly duplicate: boolean;
 }
 
 /** A message as its sender remembers it. */
 export interface SentMessage {
   readonly planned: PlannedMessage;
+  readonly sentAt: Time;
   readonly acceptances: Acceptance[];
   /** The answer, where it was refused for good. */
   refusal?: string;
@@ -92,6 +94,12 @@ export interface SessionHistory {
   readonly conversation: string;
   readonly sessionId: string;
   readonly messages: readonly SentMessage[];
+  /** What the fleet's own schedule sends. */
+  readonly scheduled?: PlannedMessage | undefined;
+  /** Whether what counts in it counts in the shared volume, too. */
+  readonly hasVolume: boolean;
+  /** Whether a message may have been ended by a cancel, or by one that came while its turn ran. */
+  readonly mayBeCancelled: (messageId: string) => boolean;
   /** Ascending; what the log holds, gaps and all. */
   readonly generations: readonly RestoredGeneration[];
   readonly calls: readonly ReplyCall[];
@@ -100,10 +108,24 @@ export interface SessionHistory {
   readonly undelivered: number;
 }
 
+/** What its sender meant by a message that the fleet knows; undefined where nobody sent it. */
+export function plannedOf(
+  { messages, scheduled }: Pick<SessionHistory, "messages" | "scheduled">,
+  { id, text }: Pick<AcceptedMessage, "id" | "text">,
+): PlannedMessage | undefined {
+  const sent =
+    messages.find(({ acceptances }) => acceptances.some(({ messageId }) => messageId === id)) ??
+    // Its own text tells one apart whose 202 was lost.
+    messages.find(({ planned }) => planned.text === text);
+  return sent?.planned ?? (scheduled?.text === text ? scheduled : undefined);
+}
+
 /** All that is known of a run when it is over. */
 export interface History {
   readonly leaseMs: number;
   readonly sessions: readonly SessionHistory[];
+  /** The counter in the volume that sessions share, as it was committed last. */
+  readonly volumeCounter: number;
   readonly incidents: readonly Incident[];
   readonly lateCommits: readonly LateCommit[];
   readonly processes: readonly ProcessHistory[];

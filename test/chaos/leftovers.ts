@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { engineAt } from "../../infra/setup/provided-services.ts";
 import { required } from "../support/fleet.ts";
+import { seesMounted } from "../support/sees-mounted.ts";
 
 /** What is being removed just then may take so long, in ms: more than a pass of the reaper. */
 const SETTLE_MS = 15_000;
@@ -53,7 +54,7 @@ async function processes(runDirectory: string): Promise<Leftover[]> {
       const [command, mounted, variables] = await Promise.all(["cmdline", "mountinfo", "environ"].map(read));
       const isOne =
         command?.includes(runDirectory) ||
-        mounted?.includes(`${runDirectory}/workers`) ||
+        seesMounted(mounted ?? "", `${runDirectory}/workers`) ||
         variables?.split("\0").includes(`LONGSHORE_RUN_DIR=${runDirectory}`);
       if (!isOne) return [];
       const what = `process ${pid} ${command?.replaceAll("\0", " ").slice(0, 200)}`;

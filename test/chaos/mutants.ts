@@ -1,8 +1,9 @@
-import { cp, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { join } from "node:path";
 import { repositoryRoot } from "../../infra/setup/paths.ts";
-import { capture, run } from "../../infra/setup/run-command.ts";
+import { capture } from "../../infra/setup/run-command.ts";
+import { copySources, PatchError, patchSources } from "../support/source-copy.ts";
 import { scenarios } from "./scenarios.ts";
 
 const directory = join(repositoryRoot, "test/chaos/mutants");
@@ -51,15 +52,16 @@ async function runMutant(patch: string, scenario: string): Promise<Pick<MutantRe
   const copy = await mkdtemp(join(tmpdir(), "longshore-mutant-"));
   try {
     await copySources(copy);
-    // What stands around a change may change: the lines that are taken out have to be there.
-    const applied = await capture(["git", "apply", "--whitespace=nowarn", "-C0", patch], { cwd: copy });
-    if (applied.status !== 0) return { outcome: "broken", what: applied.output };
+    await patchSources(copy, patch);
     for (let tried = 0; tried < SEEDS_TRIED; tried++) {
       const { status, what } = await runScenario(copy, scenario, String(Number(SEED) + tried));
       if (status === 1) return { outcome: "caught", what };
       if (status !== 0) return { outcome: "broken", what };
     }
     return { outcome: "missed", what: `clean with ${SEEDS_TRIED} seeds` };
+  } catch (error) {
+    if (error instanceof PatchError) return { outcome: "broken", what: error.message };
+    throw error;
   } finally {
     await rm(copy, { recursive: true, force: true });
   }
@@ -81,33 +83,4 @@ async function runScenario(
   return status === 1 && violation !== undefined
     ? { status, what: violation }
     : { status: 2, what: output.slice(-2_000) };
-}
-
-/** The files that git knows, as they are, with the packages that they need. */
-async function copySources(to: string): Promise<void> {
-  const files = (await run(["git", "ls-files"], { cwd: repositoryRoot })).trim().split("\n");
-  for (const file of files) {
-    await mkdir(join(to, dirname(file)), { recursive: true });
-    await cp(join(repositoryRoot, file), join(to, file));
-  }
-  await linkPackages(join(repositoryRoot, "node_modules"), join(to, "node_modules"), to);
-  for (const group of ["apps", "packages"]) {
-    for (const name of await readdir(join(repositoryRoot, group))) {
-      const from = join(repositoryRoot, group, name, "node_modules");
-      const packages = await readdir(from).catch(() => []);
-      if (packages.length > 0) await symlink(from, join(to, group, name, "node_modules"));
-    }
-  }
-}
-
-/** Every package by a link, and those of this repository by one into the copy. */
-async function linkPackages(from: string, to: string, copy: string): Promise<void> {
-  await mkdir(join(to, "@longshore"), { recursive: true });
-  for (const name of await readdir(from)) {
-    if (name !== "@longshore") await symlink(join(from, name), join(to, name));
-  }
-  for (const name of await readdir(join(from, "@longshore"))) {
-    const target = resolve(from, "@longshore", await readlink(join(from, "@longshore", name)));
-    await symlink(target.replace(repositoryRoot, copy), join(to, "@longshore", name));
-  }
 }

@@ -2,7 +2,7 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { ChaosFleet } from "./chaos-fleet.ts";
+import { ChaosFleet, type ChaosSessions } from "./chaos-fleet.ts";
 import { checkHistory } from "./checker/check-history.ts";
 import type { Violation } from "./checker/violation.ts";
 import { collectHistory } from "./collect-history.ts";
@@ -22,7 +22,7 @@ export interface ChaosOptions {
   readonly durationMs: number;
   readonly lanes: (random: SeededRandom) => readonly Lane[];
   readonly workers: number;
-  readonly sessions: { readonly bwrap: number; readonly docker: number };
+  readonly sessions: ChaosSessions;
   /** Whether one of the messages kills whatever process serves it. @default false */
   readonly hasDeadlyMessage?: boolean;
   /** Merged over the worker's settings. */

@@ -31,9 +31,21 @@ const commitKills = ["kill: commit: before it", "kill: commit: answer lost", "ki
 /** By name: which of them shows a mutant, its patch says. */
 export const scenarios: ReadonlyMap<string, Scenario> = new Map([
   ["talk", scenario([lane("roll dispatcher")])],
+  ["busy", scenario([lane("roll dispatcher")], { sessions: { bwrap: 1, docker: 0, busy: 2 } })],
   ["kills", scenario([lane(...commitKills, ...commitKills)])],
+  [
+    "volumes",
+    scenario([lane(...commitKills, "kill: prompting")], { sessions: { bwrap: 0, docker: 0, shared: 3 } }),
+  ],
   ["stops", scenario([lane("stop worker", "delay commit", "delay commit")])],
-  ["restores", scenario([lane("restore redis", "restore redis", "restore redis")])],
+  [
+    "restores",
+    // What was said is on its way when Redis forgets it.
+    scenario([
+      lane("restore redis", "restore redis", "restore redis"),
+      lane("harm receiver", "harm receiver", "harm receiver", "harm receiver", "harm receiver"),
+    ]),
+  ],
   ["wakes", scenario([lane("add wakes", "add wakes", "add wakes", "add wakes", "add wakes")])],
   [
     "lost wakes",

@@ -1,3 +1,7 @@
+import { once } from "node:events";
+import { type IncomingMessage, request } from "node:http";
+import { text as readText } from "node:stream/consumers";
+
 /** A reply as the API gives it. */
 export interface ApiReply {
   readonly id: string;
@@ -67,19 +71,24 @@ export class Api {
   }
 
   /** Sends a message, and gives what happens until it has ended, as server-sent events. */
-  async stream(conversation: string, id: string, text: string): Promise<ReadableStream<Uint8Array>> {
-    const response = await fetch(`${this.url}/v1/messages`, {
+  async stream(
+    conversation: string,
+    id: string,
+    text: string,
+    more: Readonly<Record<string, unknown>> = {},
+  ): Promise<IncomingMessage> {
+    const call = request(`${this.url}/v1/messages`, {
       method: "POST",
       headers: {
         authorization: `Bearer ${this.#key}`,
         "content-type": "application/json",
         accept: "text/event-stream",
       },
-      body: JSON.stringify(message(conversation, id, text, {})),
     });
-    if (!response.ok || response.body === null)
-      throw new Error(`${response.status} ${await response.text()}`);
-    return response.body;
+    call.end(JSON.stringify(message(conversation, id, text, more)));
+    const [response] = (await once(call, "response")) as [IncomingMessage];
+    if (response.statusCode !== 200) throw new Error(`${response.statusCode} ${await readText(response)}`);
+    return response.setEncoding("utf8");
   }
 
   message(messageId: string): Promise<ApiMessage> {

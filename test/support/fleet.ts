@@ -2,15 +2,14 @@ import { createHash, randomBytes } from "node:crypto";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { BwrapRuntime, Reaper } from "@longshore/sandbox";
 import { stringify } from "yaml";
+import { unmountBelow } from "../../infra/setup/mounts.ts";
+import { repositoryRoot } from "../../infra/setup/paths.ts";
 import { engineAt } from "../../infra/setup/provided-services.ts";
 import { type Redis, startRedis } from "../../infra/setup/redis.ts";
 import { Api } from "./api.ts";
 import { AppProcess } from "./app-process.ts";
-
-const repository = fileURLToPath(new URL("../..", import.meta.url));
 
 /** What `npm test` provides; a test without it fails and says so. */
 export function required(name: string): string {
@@ -36,8 +35,12 @@ export interface FleetOptions {
   readonly destinations?: Readonly<Record<string, unknown>>;
   /** What the operator allows to be mounted. */
   readonly mounts?: readonly unknown[];
+  /** The access policy of all agents. */
+  readonly access?: Readonly<Record<string, string>>;
   /** Channels besides `http`, with a route each. */
   readonly channels?: Readonly<Record<string, unknown>>;
+  /** Of the sources to run. @default this repository */
+  readonly root?: string;
 }
 
 /** A fleet of real processes on a private Redis, with one tenant and the agent `shell`. */
@@ -101,6 +104,7 @@ export class Fleet implements AsyncDisposable {
       channels = {},
       limits = {},
       mounts = [],
+      access = {},
       destinations = {},
     } = this.#options;
     const agent = { ...this.#options.agent, ...change };
@@ -129,6 +133,7 @@ export class Fleet implements AsyncDisposable {
       ),
       channels: { http: {}, ...channels },
       mounts,
+      access,
       worker: { places: 8, lease: "3s", drain: "10s", reaper: "1s", ...worker },
       dispatcher: { sweeper: "500ms" },
     };
@@ -152,6 +157,12 @@ export class Fleet implements AsyncDisposable {
     };
   }
 
+  /** The failures of turns that workers logged: what to look at where a message took more than one attempt. */
+  get failures(): unknown[] {
+    const lines = this.processes.flatMap((process) => process.lines);
+    return lines.filter(({ msg }) => msg === "turn failed").map(({ err }) => err);
+  }
+
   async startDispatcher(environment: NodeJS.ProcessEnv = {}): Promise<{ process: AppProcess; api: Api }> {
     const process = this.#launch("dispatcher", environment);
     const ready = await process.line(({ msg }) => msg === "dispatcher ready");
@@ -165,7 +176,8 @@ export class Fleet implements AsyncDisposable {
   }
 
   #launch(app: "dispatcher" | "worker", environment: NodeJS.ProcessEnv): AppProcess {
-    const process = AppProcess.start(app, [join(repository, "apps", app, "src/main.ts")], {
+    const { root = repositoryRoot } = this.#options;
+    const process = AppProcess.start(app, [join(root, "apps", app, "src/main.ts")], {
       ...this.environment,
       ...environment,
     });
@@ -193,6 +205,7 @@ export class Fleet implements AsyncDisposable {
     await this.#removeContainers();
     await Promise.all([...this.#runDirectories].map(removeSandboxTraces));
     await this.redis.stop();
+    await unmountBelow(this.directory);
     await rm(this.directory, { recursive: true, force: true });
   }
 }

@@ -83,6 +83,12 @@ export class HoldingProxy implements AsyncDisposable {
     };
   }
 
+  /** From now on nothing passes on the connections that there are; they are not closed. New ones pass all. */
+  silence(): void {
+    for (let connection = 0; connection < this.#connections; connection++)
+      if (!this.#held.has(connection)) this.#held.set(connection, []);
+  }
+
   /** Holds the answer to the first request that matches; the request itself passes. */
   holdAnswer(matches: (request: Traffic) => boolean): Hold {
     let asked: number | undefined;

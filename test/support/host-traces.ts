@@ -1,7 +1,9 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { expect } from "vitest";
 import { engineAt } from "../../infra/setup/provided-services.ts";
 import { required } from "./fleet.ts";
+import { seesMounted } from "./sees-mounted.ts";
 
 /** Deep enough for the control groups of sandboxes, with all controllers. */
 const CGROUP_DEPTH = 4;
@@ -27,6 +29,11 @@ export async function hostTraces(workerId: string, runDirectory: string): Promis
   ];
 }
 
+/** Of a worker that has ended: what thaws frozen sandboxes should it be killed ends itself, a moment after it. */
+export async function expectNoTraces(workerId: string, runDirectory: string): Promise<void> {
+  await expect.poll(() => hostTraces(workerId, runDirectory)).toEqual([]);
+}
+
 async function containersOf(workerId: string): Promise<string[]> {
   const containers = await engineAt(required("DOCKER_HOST")).listContainers({
     all: true,
@@ -35,14 +42,16 @@ async function containersOf(workerId: string): Promise<string[]> {
   return containers.map(({ Names }) => `container ${Names.join(" ")}`);
 }
 
-/** By their command line, which holds a slot's path outside of it, or by the slot that they see mounted. */
+/**
+ * By their command line, which holds a slot's path outside of it, or by what they see mounted of it.
+ */
 async function processesOf(workerId: string): Promise<string[]> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
   const found = await Promise.all(
     pids.map(async (pid) => {
       const read = (file: string) => readFile(`/proc/${pid}/${file}`, "utf8").catch(() => "");
       const [command, mounts] = await Promise.all([read("cmdline"), read("mountinfo")]);
-      const isOne = command.includes(workerId) || mounts.includes(workerId);
+      const isOne = command.includes(workerId) || seesMounted(mounts, workerId);
       return isOne ? [`process ${pid} ${command.replaceAll("\0", " ").slice(0, 200)}`] : [];
     }),
   );

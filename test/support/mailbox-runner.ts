@@ -1,7 +1,7 @@
 /**
  * An agent of NanoClaw's contract with two databases, as the contract describes it and with nothing of the worker's code: it polls
  * `inbound.db`, acknowledges in `outbound.db`, and writes its messages there. What it does with a message is its text: the body
- * of an async function, which has `say`, `row`, `ack`, `beat`, `rows`, `inbound`, `outbound`, `fs` and `sleep`.
+ * of an async function, which has `say`, `row`, `handled` (waits until the host has noted all its rows), `ack`, `beat`, `rows`, `inbound`, `outbound`, `fs` and `sleep`.
  */
 const SCRIPT = `
 const { DatabaseSync } = require("node:sqlite");
@@ -37,6 +37,13 @@ const row = (values) => {
     .run(all.id, seq, all.inReplyTo, new Date().toISOString(), all.kind, all.platform ?? null, all.channel ?? null, null, JSON.stringify(all.content));
   return all.id;
 };
+const handled = async () => {
+  for (;;) {
+    const noted = new Set(inbound("SELECT message_out_id AS id FROM delivered").map((one) => one.id));
+    if (outbound.prepare("SELECT id FROM messages_out").all().every((one) => noted.has(one.id))) return;
+    await sleep(50);
+  }
+};
 const main = async () => {
   for (;;) {
     const waiting = inbound("SELECT * FROM messages_in WHERE status = 'pending' AND (process_after IS NULL OR datetime(process_after) <= datetime('now')) ORDER BY seq DESC LIMIT 10");
@@ -51,8 +58,9 @@ const main = async () => {
     const first = rows[0];
     const say = (text, more = {}) =>
       row({ inReplyTo: first.id, platform: first.platform_id, channel: first.channel_type, content: { text, ...more } });
-    const body = JSON.parse(rows.findLast((one) => one.trigger === 1).content).text;
-    const given = { say, row, ack, beat, rows, inbound, outbound, fs, sleep };
+    const { text, prompt } = JSON.parse(rows.findLast((one) => one.trigger === 1).content);
+    const body = text ?? prompt;
+    const given = { say, row, handled, ack, beat, rows, inbound, outbound, fs, sleep };
     await new AsyncFunction(...Object.keys(given), body)(...Object.values(given));
     for (const one of rows) ack(one.id, "completed");
   }

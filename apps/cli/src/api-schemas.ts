@@ -122,8 +122,11 @@ export const filePageSchema = z.looseObject({
   /** 0 where nothing was committed yet. */
   generation: z.number().int().min(0),
   files: z.array(fileSchema),
+  external: z.array(z.looseObject({ path: z.string(), kind: z.string(), mode: z.string() })).optional(),
   cursor: z.string().optional(),
 });
+
+export type FilePage = z.output<typeof filePageSchema>;
 
 /** What an operation on a session is answered with; without a generation where it is not applied yet. */
 export const operationSchema = acceptedSchema.extend({ generation: z.number().optional() });
@@ -183,6 +186,7 @@ export const scheduleViewSchema = z.looseObject({
   everySeconds: z.number().optional(),
   at: z.string().optional(),
   nextAt: z.string().optional(),
+  paused: z.boolean().optional(),
   message: z.looseObject({
     agent: z.string(),
     channel: z.string(),

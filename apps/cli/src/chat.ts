@@ -11,7 +11,8 @@ export interface ChatOptions extends GlobalOptions, MessageOptions {
   readonly timeout: number;
 }
 
-const HELP = "A line is a message; /attach FILE adds a file to the next one; Ctrl-D or /quit ends.\n";
+const HELP =
+  "A line is a message; /attach FILE adds a file (or a URL) to the next one; Ctrl-D or /quit ends.\n";
 
 /**
  * `longshore chat`: each line of standard input is a message, its answer is shown before the next is read. Where the agent

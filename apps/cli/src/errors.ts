@@ -81,6 +81,13 @@ export class PushError extends LongshoreError {
 /** An operation on a session was accepted and could not be applied. The code is that of the reason. */
 export class OperationFailedError extends LongshoreError {}
 
+/** A tenant has no such volume, or nothing was committed of it yet. */
+export class NoSuchVolumeError extends LongshoreError {
+  constructor(tenant: string, volume: string) {
+    super("NO_SUCH_VOLUME", `The tenant ${tenant} has no volume ${volume}, or nothing was committed of it`);
+  }
+}
+
 /** Garbage of some sessions could not be collected. */
 export class CollectError extends LongshoreError {
   readonly failed: number;

@@ -14,7 +14,7 @@ export interface MessageOptions {
   readonly sender: string;
 }
 
-/** The body of `POST /v1/messages`. */
+/** The body of `POST /v1/messages`. An attachment is a path, or a URL for the dispatcher to get. */
 export async function composeMessage(
   id: string,
   text: string,
@@ -24,8 +24,9 @@ export async function composeMessage(
   if (attachments.length > MESSAGE_ATTACHMENTS_MAX) {
     throw new UsageError(`at most ${MESSAGE_ATTACHMENTS_MAX} attachments, not ${attachments.length}`);
   }
-  const files: { name: string; data: string }[] = [];
-  for (const path of attachments) files.push({ name: basename(path), data: await readBase64(path) });
+  const files: ({ name: string; data: string } | { url: string })[] = [];
+  for (const given of attachments)
+    files.push(isUrl(given) ? { url: given } : { name: basename(given), data: await readBase64(given) });
   return {
     id,
     agent,
@@ -37,6 +38,10 @@ export async function composeMessage(
     sentAt: new Date().toISOString(),
     ...(files.length === 0 ? {} : { attachments: files }),
   };
+}
+
+function isUrl(given: string): boolean {
+  return /^https?:\/\//i.test(given);
 }
 
 async function readBase64(path: string): Promise<string> {

@@ -50,7 +50,12 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .description("send a message and write the replies")
     .option("--conversation <id>", "conversation", "cli")
     .option("--id <id>", "id of the message, by which sending it again is harmless (default: a random one)")
-    .option("--attach <file>", "attach a file (again for more)", collect, [] as string[])
+    .option(
+      "--attach <file|url>",
+      "attach a file, or what the dispatcher gets from a URL (again for more)",
+      collect,
+      [] as string[],
+    )
     .option(
       "--not-before <time>",
       "not before this time (ISO 8601, such as 2030-01-31T09:00Z); does not wait",
@@ -216,6 +221,28 @@ export function buildProgram(context: CommandContext, setStatus: (status: number
     .action((id: string, _options, command: Command) =>
       removeSchedule(context, id, command.optsWithGlobals()),
     );
+
+  const volumes = program
+    .command("volumes")
+    .description("volumes of agents and users, directly in the object store");
+  volumes
+    .command("ls")
+    .description("list volumes, and what was committed of each last")
+    .option("--tenant <name>", "only this one's")
+    .action(async (_options, command: Command) => {
+      const { listVolumes } = await import("./volumes.ts");
+      await listVolumes(context, command.optsWithGlobals());
+    });
+  volumes
+    .command("pull")
+    .argument("<volume>")
+    .argument("<directory>")
+    .description("copy a volume, as it was committed last, into a new or empty directory")
+    .option("--tenant <name>", "whose it is, where there are several")
+    .action(async (volume: string, directory: string, _options, command: Command) => {
+      const { pullVolume } = await import("./volumes.ts");
+      await pullVolume(context, volume, directory, command.optsWithGlobals());
+    });
 
   const dead = program.command("dead").description("messages that were given up on, undeliverable replies");
   dead

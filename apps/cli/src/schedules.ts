@@ -20,10 +20,10 @@ export async function listSchedules(context: CommandContext, options: GlobalOpti
   const { schedules } = await openClient(context, options).get("/schedules", scheduleListSchema, { signal });
   context.output.result(schedules, () =>
     columns(
-      schedules.map(({ id, cron, timeZone, everySeconds, at, nextAt, message }) => [
+      schedules.map(({ id, cron, timeZone, everySeconds, at, nextAt, paused, message }) => [
         id,
         timingOf({ cron, timeZone, everySeconds, at }),
-        nextAt === undefined ? "due" : `next ${nextAt}`,
+        paused ? "paused" : nextAt === undefined ? "due" : `next ${nextAt}`,
         message.agent,
         printableLine(`${message.channel}/${message.conversation}`),
         printableLine(message.text.slice(0, EXCERPT_LENGTH)),

@@ -1,6 +1,6 @@
 import { isSessionId, sessionPathOfApi } from "@longshore/shared";
 import type { ApiClient } from "./api-client.ts";
-import { type FileAnswer, filePageSchema } from "./api-schemas.ts";
+import { type FileAnswer, type FilePage, filePageSchema } from "./api-schemas.ts";
 import { ApiProtocolError, UsageError } from "./errors.ts";
 
 const PAGE = 10_000;
@@ -11,6 +11,8 @@ const FILES_MAX = 100_000_000;
 export interface GenerationFiles {
   readonly generation: number;
   readonly files: readonly FileAnswer[];
+  /** What the agent sees among them and is no part of the session. */
+  readonly external?: FilePage["external"];
 }
 
 export async function readFiles(
@@ -22,6 +24,7 @@ export async function readFiles(
 ): Promise<GenerationFiles> {
   const base = sessionPath(sessionId);
   const files: FileAnswer[] = [];
+  let external: FilePage["external"];
   let generation = wanted;
   let cursor: string | undefined;
   do {
@@ -32,11 +35,12 @@ export async function readFiles(
     const page = await client.get(`${base}/files?${query}`, filePageSchema, { signal });
     if (page.generation === 0) return { generation: 0, files: [] };
     generation = page.generation;
+    external ??= page.external;
     for (const file of page.files) files.push(file);
     if (files.length > FILES_MAX) throw new ApiProtocolError("a list of files without an end");
     cursor = page.cursor;
   } while (cursor !== undefined);
-  return { generation: generation ?? 0, files };
+  return { generation: generation ?? 0, files, ...(external === undefined ? {} : { external }) };
 }
 
 /** A directory of a session that a local one stands for; the session directory itself for the root. */

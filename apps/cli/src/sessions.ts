@@ -11,7 +11,7 @@ import { type CommandContext, type GlobalOptions, openClient } from "./command-c
 import { columns } from "./output.ts";
 import { printableLine } from "./printable.ts";
 import { readPages } from "./read-pages.ts";
-import { contentPath, readFiles, sessionPath } from "./session-files.ts";
+import { contentPath, type GenerationFiles, readFiles, sessionPath } from "./session-files.ts";
 
 export interface GenerationOptions extends GlobalOptions {
   readonly generation?: number;
@@ -113,8 +113,12 @@ export async function listFiles(
   context.output.result(listing, () =>
     listing.generation === 0
       ? "nothing was committed yet\n"
-      : `generation ${listing.generation}\n${columns(listing.files.map(describeFile))}`,
+      : `generation ${listing.generation}\n${columns([...listing.files.map(describeFile), ...external(listing)])}`,
   );
+}
+
+function external({ external: all = [] }: GenerationFiles): string[][] {
+  return all.map(({ path, kind, mode }) => [mode, "-", kind, `${printableLine(path)}/`]);
 }
 
 function describeFile({ type, mode, sizeBytes, modifiedAt, path, target }: FileAnswer): string[] {

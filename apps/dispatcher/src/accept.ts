@@ -25,15 +25,18 @@ import {
   routeMessage,
   SessionBusyError,
   type SessionState,
+  StorageFullError,
   type StoredAttachment,
+  type StoredBytes,
   type TurnWakes,
   tenantSessionsKey,
   UnknownAgentError,
   UnknownChannelError,
   UnknownTenantError,
 } from "@longshore/shared";
-import { nameAttachments } from "./attachment-names.ts";
-import { StoreTimeoutError } from "./errors.ts";
+import type { AttachmentSource } from "./attachment-source.ts";
+import { AttachmentFetchError, StoreTimeoutError } from "./errors.ts";
+import { type NamedAttachment, readAttachments } from "./incoming-attachments.ts";
 import type { SessionOrigin } from "./session-origin.ts";
 import { TooManyWaitingError, WAIT_HORIZON_MS, type WaitingMessages } from "./waiting-messages.ts";
 
@@ -71,9 +74,11 @@ export interface AcceptorOptions {
   readonly configuration: () => Configuration;
   readonly state: SessionState;
   readonly store: SessionStore;
+  readonly attachmentSource: AttachmentSource;
   readonly waiting: WaitingMessages;
   readonly turnWakes: TurnWakes;
   readonly rate: MessageRate;
+  readonly stored: StoredBytes;
   readonly redis: RedisClient;
   /** Makes sure that a message is as durable as is configured; absent where Redis does that by itself. */
   readonly barrier?: DurabilityBarrier | undefined;
@@ -86,16 +91,16 @@ export interface AcceptorOptions {
  * Accepts messages, from HTTP and from the queue `inbound` alike (I2). The order of its steps is what makes
  * a message safe; killed between any two of them, this is what is left:
  *
- * 1. Nothing is written before the whole message is found good: a refused one leaves nothing.
- *    Whether its tenant has room for it is asked while its attachments are stored.
- * 2. Attachments go to the object store first, by their hash. Killed here: objects that no message names,
- *    which garbage collection takes. Sent again, the same objects are found there. The other way round, a
+ * 1. Nothing is written before the whole message is found good: a refused one leaves nothing but an index entry.
+ *    Whether its tenant may send more is asked while its attachments are stored; whether it may store more, before.
+ * 2. Attachments go to the object store first, by their hash; those that are named by a URL once they are here whole.
+ *    Killed here: objects that no message names, which garbage collection takes. Sent again, the same objects are found there. The other way round, a
  *    message could reach its agent without its file.
- * 3. `SessionState.accept`: the entry in the pending index, then one script. Killed between the two: an
- *    entry for an empty session, which the sweeper takes out. Killed after the script: the message is
- *    accepted although nobody was told; the sweeper finds it by the entry, and sent again with the same id
+ * 3. `SessionState.accept`: the entry in the pending index, which may be made while 1 and 2 go on, then one
+ *    script. Killed between the two: an entry for an empty session, which the sweeper takes out. Killed after
+ *    the script: the message is accepted although nobody was told; the sweeper finds it by the entry, and sent again with the same id
  *    it is a duplicate.
- *    Where more is asked of Redis than to have it (`dispatcher.durability`), that is waited for here; where it does not
+ *    Where more is asked of Redis than to have it (`durability`), that is waited for here; where it does not
  *    come, the caller gets an error, and the message is served all the same if it is still there.
  * 4. The wake. Killed before it: the sweeper adds one. It fails: the caller gets an error, sends again, and
  *    the duplicate wakes again. A message that is sure to be served is the only thing that is answered "yes".
@@ -113,8 +118,8 @@ export class Acceptor {
 
   /**
    * Accepts a message, or lets it wait for its `notBefore`. Throws the errors of `routeMessage`, `InvalidMessageError`,
-   * `MessageTooLargeError`, `MailboxFullError`, `SessionBusyError`, `TooManyWaitingError`, `RateLimitedError`,
-   * `StoreTimeoutError`, the store's, and Redis' own. After a retryable one the message may be accepted or
+   * `MessageTooLargeError`, `AttachmentFetchError`, `MailboxFullError`, `SessionBusyError`, `TooManyWaitingError`, `RateLimitedError`,
+   * `StorageFullError`, `StoreTimeoutError`, the store's, and Redis' own. After a retryable one the message may be accepted or
    * not: sent again with the same id, it is one message all the same.
    */
   async accept(tenant: string, message: Message): Promise<AcceptedAnswer | WaitingAnswer> {
@@ -200,16 +205,29 @@ export class Acceptor {
   }
 
   async #accept(tenant: string, message: Message): Promise<AcceptedAnswer | WaitingAnswer> {
-    const { configuration, clock } = this.#options;
+    const { configuration, clock, state } = this.#options;
     const { sessionId, agent } = routeMessage(configuration(), { tenant, ...message });
-    const contents = decodeAttachments(message, agent);
+    if (!agent.mountsByMessage && message.mounts !== undefined && message.mounts.length > 0)
+      throw new InvalidMessageError([
+        { where: "mounts", problem: "none, since the agent's definition does not say `mountsByMessage`" },
+      ]);
+    const contents = readAttachments(message, agent);
 
     const messageId = deriveMessageId(sessionId, message.id);
     const dueMs = message.notBefore === undefined ? 0 : Date.parse(message.notBefore);
     const waits = dueMs > clock.now();
     const known = waits ? await this.#findWaiting(sessionId, messageId, dueMs) : undefined;
     if (known !== undefined) return known;
-    const store = (refused: AbortSignal) => this.#store({ tenant, sessionId }, contents, refused);
+    // While its tenant's limits are asked; where it fails, whoever waits for it is told.
+    const indexed = waits || message.wake === false ? undefined : state.index(sessionId);
+    indexed?.catch(() => undefined);
+    await this.#assertRoomFor(tenant, messageId);
+    const store = async (refused: AbortSignal) => {
+      // Sent again, its attachments are stored already; what a server has of them may be something else now.
+      const isKnown =
+        contents.some(({ url }) => url !== undefined) && (await state.readMessage(messageId)) !== undefined;
+      return isKnown ? [] : await this.#store({ tenant, sessionId }, contents, agent, refused);
+    };
     return await this.#withinRate(tenant, messageId, store, async (attachments) => {
       const { id: _senderId, attachments: _content, ...rest } = message;
       const accepted: AcceptedMessage = {
@@ -220,7 +238,7 @@ export class Acceptor {
         attachments,
         acceptedAt: new Date(clock.now()).toISOString(),
       };
-      if (!waits) return await this.#append(accepted);
+      if (!waits) return await this.#append(accepted, indexed);
       await this.#options.waiting.add(accepted, dueMs, clock.now());
       return { messageId, sessionId, seq: null, duplicate: false, state: "waiting" };
     });
@@ -288,13 +306,29 @@ export class Acceptor {
     }
   }
 
+  /** @throws StorageFullError where a tenant has as much in the object store as it may; Redis' errors */
+  async assertRoom(tenant: string): Promise<void> {
+    const { configuration, stored } = this.#options;
+    await stored.assertRoom(tenant, configuration().tenants[tenant]?.limits.storedBytes ?? 0);
+  }
+
+  /** As `assertRoom`; sent again, a message needs no room: its attachments are there. */
+  async #assertRoomFor(tenant: string, messageId: string): Promise<void> {
+    try {
+      await this.assertRoom(tenant);
+    } catch (error) {
+      if (!(error instanceof StorageFullError)) throw error;
+      if ((await this.#options.state.readMessage(messageId)) === undefined) throw error;
+    }
+  }
+
   /** Steps 3 to 5. */
-  async #append(accepted: AcceptedMessage): Promise<AcceptedAnswer> {
+  async #append(accepted: AcceptedMessage, indexed?: Promise<number>): Promise<AcceptedAnswer> {
     const { configuration, state, turnWakes, barrier } = this.#options;
     const { id: messageId, tenant, sessionId } = accepted;
     if (accepted.wake === false) return await this.#appendContext(accepted);
     const bound = configuration().tenants[tenant]?.limits.mailbox ?? 0;
-    const result = await state.accept(accepted, bound, atWorkOf(accepted, configuration()));
+    const result = await state.accept(accepted, bound, atWorkOf(accepted, configuration()), indexed);
 
     const ended = result.state !== "accepted" && result.state !== "running";
     // A duplicate as well: the first may be one that was refused because this failed.
@@ -324,15 +358,18 @@ export class Acceptor {
 
   async #store(
     ref: SessionRef,
-    contents: readonly DecodedAttachment[],
+    contents: readonly NamedAttachment[],
+    agent: AgentDefinition,
     refused: AbortSignal,
   ): Promise<StoredAttachment[]> {
     if (contents.length === 0) return [];
+    await using fetched = new AsyncDisposableStack();
+    const whole = await this.#options.attachmentSource.fetchAll(contents, agent, refused, fetched);
     return await inTime(async (timeout) => {
       const signal = AbortSignal.any([timeout, refused]);
       const stored: StoredAttachment[] = [];
-      for (const { name, contentType, bytes } of contents) {
-        const { sha256, sizeBytes } = await this.#options.store.putInbound(ref, bytes, signal);
+      for (const { name, contentType, content } of whole) {
+        const { sha256, sizeBytes } = await this.#options.store.putInbound(ref, content, signal);
         stored.push({ name, contentType, sizeBytes, sha256 });
       }
       return stored;
@@ -412,11 +449,13 @@ export function isRefusal(error: unknown): boolean {
   return REFUSALS.some((refusal) => error instanceof refusal);
 }
 
-/** Whether there was no room for a message, or its agent takes one at a time. */
+/** Whether there was no room for a message, or no file that it names, or its agent takes one at a time. */
 function isFull(error: unknown): boolean {
   return (
     error instanceof MailboxFullError ||
     error instanceof RateLimitedError ||
+    error instanceof StorageFullError ||
+    error instanceof AttachmentFetchError ||
     error instanceof SessionBusyError ||
     error instanceof TooManyWaitingError
   );
@@ -430,29 +469,4 @@ async function inTime<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> 
   } catch (error) {
     throw signal.aborted ? new StoreTimeoutError(STORE_TIMEOUT_MS, error) : error;
   }
-}
-
-interface DecodedAttachment {
-  readonly name: string;
-  readonly contentType: string;
-  readonly bytes: Buffer;
-}
-
-/** Checks a message against its agent's limits and decodes what it brought. */
-function decodeAttachments(message: Message, { limits }: AgentDefinition): DecodedAttachment[] {
-  const textBytes = Buffer.byteLength(message.text);
-  if (textBytes > limits.message) throw new MessageTooLargeError("text", textBytes, limits.message, "bytes");
-  const { attachments } = message;
-  if (attachments.length > limits.attachments)
-    throw new MessageTooLargeError("attachments", attachments.length, limits.attachments, "attachments");
-  // By length, before anything is decoded into memory.
-  const bytes = attachments.reduce((total, { data }) => total + Buffer.byteLength(data, "base64"), 0);
-  if (bytes > limits.attachmentBytes)
-    throw new MessageTooLargeError("attachments", bytes, limits.attachmentBytes, "bytes");
-  const { names, problems } = nameAttachments(attachments);
-  if (problems.length > 0) throw new InvalidMessageError(problems);
-  return attachments.map(({ data }, index) => ({
-    ...(names[index] as (typeof names)[number]),
-    bytes: Buffer.from(data, "base64"),
-  }));
 }

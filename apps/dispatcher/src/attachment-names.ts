@@ -8,6 +8,7 @@ interface Named {
   readonly name?: string | undefined;
   readonly contentType?: string | undefined;
   readonly kind?: string | undefined;
+  readonly url?: string | undefined;
 }
 
 export interface FileName {
@@ -16,8 +17,8 @@ export interface FileName {
 }
 
 /**
- * A safe file name of its own for each attachment of a message: its name, else one from its content type,
- * else one from its kind. A name that could mean a place outside `inbox/<messageId>/` is a problem, not
+ * A safe file name of its own for each attachment of a message: its name, else the last part of its URL that can be one,
+ * else one from its content type, else one from its kind. A name that could mean a place outside `inbox/<messageId>/` is a problem, not
  * something to guess a better one for.
  */
 export function nameAttachments(attachments: readonly Named[]): {
@@ -29,15 +30,24 @@ export function nameAttachments(attachments: readonly Named[]): {
   const names = attachments.map((attachment, index) => {
     const problem = attachment.name === undefined ? undefined : problemOfName(attachment.name);
     if (problem !== undefined) problems.push({ where: `attachments.${index}.name`, problem });
-    const wanted =
-      attachment.name === undefined
-        ? inventName(attachment, index + 1)
-        : shorten(attachment.name.normalize("NFC"));
+    const given = attachment.name ?? nameOfUrl(attachment.url);
+    const wanted = given === undefined ? inventName(attachment, index + 1) : shorten(given.normalize("NFC"));
     const name = makeUnique(wanted, taken);
     taken.add(name.toLowerCase());
     return { name, contentType: attachment.contentType ?? mime.getType(name) ?? "application/octet-stream" };
   });
   return { names, problems };
+}
+
+function nameOfUrl(url: string | undefined): string | undefined {
+  const last = url === undefined ? undefined : URL.parse(url)?.pathname.split("/").at(-1);
+  if (last === undefined) return undefined;
+  try {
+    const name = decodeURIComponent(last);
+    return problemOfName(name) === undefined ? name : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function problemOfName(name: string): string | undefined {

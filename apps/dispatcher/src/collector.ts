@@ -1,13 +1,20 @@
 import { randomUUID } from "node:crypto";
-import { collectSessions, type SessionStore } from "@longshore/session-store";
+import {
+  type CollectedSession,
+  type CollectedVolume,
+  type Commit,
+  collectSessions,
+  collectVolumes,
+  type SessionStore,
+} from "@longshore/session-store";
 import {
   type Configuration,
-  commitNoteSchema,
   fleetKeys,
   type Logger,
   type Metrics,
   type RedisClient,
   retentionOf,
+  type StoredBytes,
 } from "@longshore/shared";
 import { sleep } from "./sleep.ts";
 
@@ -19,13 +26,14 @@ const LOOK_MS = 60_000;
 export interface CollectorOptions {
   readonly configuration: () => Configuration;
   readonly store: SessionStore;
+  readonly stored: StoredBytes;
   readonly redis: RedisClient;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
 
 /**
- * Collects the garbage of all sessions every `dispatcher.collect`, on one of the dispatchers.
+ * Collects the garbage of all sessions and volumes every `dispatcher.collect`, on one of the dispatchers.
  *
  * idle → collecting, when none was finished within the period (a key in Redis that expires says so), and no other one is at
  * it (a second key, renewed while it works). → idle, when all sessions were looked at, whether or not each could be
@@ -100,29 +108,37 @@ export class Collector {
 
   /** Gives what it came to, for the log. */
   async #collect(signal: AbortSignal): Promise<object> {
-    const { configuration, store, metrics, log } = this.#options;
-    const total = { sessions: 0, failed: 0, objects: 0, bytes: 0 };
-    for (const tenant of Object.keys(configuration().tenants)) {
-      const collected = collectSessions(store, tenant, {
-        retentionOf: (newest) =>
-          retentionOf(configuration(), tenant, commitNoteSchema.safeParse(newest?.note).data?.agent),
-        signal,
-      });
-      for await (const session of collected) {
-        total.sessions += 1;
-        if ("error" in session) {
-          total.failed += 1;
-          metrics.collections.inc({ outcome: "failed" });
-          log.warn({ err: session.error, sessionId: session.sessionId, tenant }, "session not collected");
-          continue;
-        }
-        const { objects, bytes } = session.report.deleted;
-        metrics.collections.inc({ outcome: "collected" });
-        metrics.collectedObjects.inc(objects);
-        metrics.collectedBytes.inc(bytes);
-        total.objects += objects;
-        total.bytes += bytes;
+    const { configuration, store, stored, metrics, log } = this.#options;
+    let needed: number | undefined;
+    const total = { sessions: 0, volumes: 0, failed: 0, objects: 0, bytes: 0 };
+    const count = (collected: CollectedSession | CollectedVolume, tenant: string) => {
+      total["sessionId" in collected ? "sessions" : "volumes"] += 1;
+      if ("error" in collected) {
+        const { error, ...which } = collected;
+        total.failed += 1;
+        needed = undefined;
+        metrics.collections.inc({ outcome: "failed" });
+        log.warn({ err: error, ...which, tenant }, "not collected");
+        return;
       }
+      const { objects, bytes } = collected.report.deleted;
+      if (needed !== undefined) needed += collected.report.neededBytes;
+      metrics.collections.inc({ outcome: "collected" });
+      metrics.collectedObjects.inc(objects);
+      metrics.collectedBytes.inc(bytes);
+      total.objects += objects;
+      total.bytes += bytes;
+    };
+    for (const tenant of Object.keys(configuration().tenants)) {
+      needed = 0;
+      const options = {
+        retentionOf: (newest: Commit | undefined) => retentionOf(configuration(), tenant, newest?.note),
+        signal,
+      };
+      for await (const session of collectSessions(store, tenant, options)) count(session, tenant);
+      for await (const volume of collectVolumes(store, tenant, options)) count(volume, tenant);
+      // Of one that could not be looked at nobody knows what it takes.
+      if (needed !== undefined) await stored.set(tenant, needed);
     }
     return total;
   }

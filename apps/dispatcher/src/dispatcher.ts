@@ -9,6 +9,7 @@ import {
   DeadLetters,
   DurabilityBarrier,
   describeDurability,
+  EndedRecords,
   type Environment,
   type Logger,
   longestActivationMs,
@@ -21,6 +22,7 @@ import {
   ScheduleBook,
   Schedules,
   SessionState,
+  StoredBytes,
   serveHealth,
   systemClock,
   TurnGates,
@@ -29,6 +31,7 @@ import {
 } from "@longshore/shared";
 import { Queue } from "bullmq";
 import { Acceptor } from "./accept.ts";
+import { AttachmentSource } from "./attachment-source.ts";
 import { awaitAnswer } from "./await-answer.ts";
 import { Collector } from "./collector.ts";
 import { DeadLetterOffice } from "./dead-letter-office.ts";
@@ -42,10 +45,10 @@ import { UploadSpool } from "./http/upload-spool.ts";
 import { InboundConsumer } from "./inbound-consumer.ts";
 import { MessageViews } from "./message-view.ts";
 import { QueueBoard } from "./queue-board.ts";
-import { countQueues } from "./queue-metrics.ts";
 import { checkReadiness } from "./readiness.ts";
 import { checkRedis } from "./redis-suitability.ts";
 import { ScheduleKeeper } from "./schedule-keeper.ts";
+import { countQueues, countStored } from "./scraped-metrics.ts";
 import { SessionAccess } from "./session-access.ts";
 import { Sweeper } from "./sweeper.ts";
 import { WaitingMessages } from "./waiting-messages.ts";
@@ -98,13 +101,6 @@ export async function startDispatcher({
       metrics.objectStoreBytes.inc({ direction: "down" }, bytesReceived);
     },
   });
-  const store = new SessionStore({
-    backend,
-    clock,
-    longestActivationMs: longestActivationMs(configuration()),
-  });
-  stack.defer(() => store.close());
-
   const connect = (role: string, options: Omit<ConnectRedisOptions, "onError">) => {
     const redis = connectRedis(environment.REDIS_URL, {
       ...options,
@@ -115,12 +111,23 @@ export async function startDispatcher({
   };
   // Whoever asks over HTTP is refused while Redis is away; commands that pile up help nobody.
   const redis = connect("commands", { commandTimeoutMs: COMMAND_TIMEOUT_MS, offlineQueue: false });
-  const subscriber = connect("events", { listens: true });
+  const stored = new StoredBytes(redis, (error) =>
+    log.warn({ err: error }, "what was stored is counted later"),
+  );
+  stack.defer(() => stored.close());
+  const store = new SessionStore({
+    backend,
+    clock,
+    longestActivationMs: longestActivationMs(configuration()),
+    onStored: (tenant, bytes) => stored.add(tenant, bytes),
+  });
+  stack.defer(() => store.close());
+  const subscriber = connect("events", {});
   const inboundRedis = connect("inbound", {});
   const repliesRedis = connect("replies", {});
 
   const asking = { withinMs: START_TIMEOUT_MS, signal };
-  const { durability } = configuration().dispatcher;
+  const { durability } = configuration();
   const { facts, guarantee } = await awaitAnswer(() => checkRedis(redis, durability), {
     what: "Redis",
     ...asking,
@@ -157,16 +164,20 @@ export async function startDispatcher({
     stack.defer(() => queue.close());
   }
   countQueues(metrics.registry, queues);
+  countStored(metrics.registry, stored, () => Object.keys(configuration().tenants));
 
   const rate = new MessageRate(redis);
   const waiting = new WaitingMessages({ inbound, redis });
+  const spool = new UploadSpool({ directory: join(environment.LONGSHORE_RUN_DIR, "uploads") });
   const acceptor = new Acceptor({
     configuration,
     state,
     store,
+    attachmentSource: new AttachmentSource(spool),
     waiting,
     turnWakes,
     rate,
+    stored,
     redis,
     barrier,
     metrics,
@@ -216,13 +227,14 @@ export async function startDispatcher({
     redis,
     turnWakes,
     turnGates,
+    endedRecords: new EndedRecords(redis, records.keep),
     replyWakes,
     metrics,
     log,
   });
   stack.defer(() => sweeper.close());
 
-  const collector = new Collector({ configuration, store, redis, metrics, log });
+  const collector = new Collector({ configuration, store, stored, redis, metrics, log });
   stack.defer(() => collector.close());
 
   const api = await buildApi({
@@ -247,7 +259,7 @@ export async function startDispatcher({
     }),
     access: new SessionAccess(state, store),
     links,
-    spool: new UploadSpool({ directory: join(environment.LONGSHORE_RUN_DIR, "uploads") }),
+    spool,
     board: new QueueBoard({ inbound, turns: turnWakes.queue, replies: replyWakes.queue }),
     slots: new StreamSlots(),
     readiness,

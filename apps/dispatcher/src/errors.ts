@@ -10,6 +10,14 @@ export class StoreTimeoutError extends LongshoreError {
   }
 }
 
+/** An attachment that a message names by its URL could not be got. The same message may be sent again. */
+export class AttachmentFetchError extends LongshoreError {
+  /** @param index which attachment of its message it is */
+  constructor(index: number, problem: string, cause?: unknown) {
+    super("ATTACHMENT_FETCH_FAILED", `attachments.${index}.url: ${problem}`, { retryable: true, cause });
+  }
+}
+
 /**
  * An operation on a session was accepted and could not be applied. Its code is that of the reason: `UNSAFE_PATH` (a file
  * is in the way of a directory), `QUOTA_EXCEEDED`, `GENERATION_NOT_FOUND` ...

@@ -3,6 +3,13 @@ import { isTransient } from "./errors.ts";
 import type { EventHub } from "./event-hub.ts";
 
 const BATCH = 100;
+/**
+ * What was told while a follower gives what came before; what comes beyond it is read from Redis. Few, since each may be as large
+ * as what is read at once, and clients may be slow.
+ */
+const TOLD_MAX = 4;
+/** Follows no event. */
+const UNTOLD = "";
 /** How often a follower looks without being told, in ms. */
 const POLL_MS = 1_000;
 
@@ -13,7 +20,7 @@ export interface FollowedEvent {
 }
 
 export interface FollowOptions {
-  readonly state: SessionState;
+  readonly state: Pick<SessionState, "readEvents">;
   readonly hub: EventHub;
   readonly sessionId: string;
   /** Events after this one; `0`: all that are kept. */
@@ -35,18 +42,24 @@ export async function* followEvents({
 }: FollowOptions): AsyncGenerator<FollowedEvent | undefined, void> {
   let grown = Promise.withResolvers<void>();
   const stop = () => grown.resolve();
-  const unlisten = hub.listen(sessionId, () => grown.resolve());
+  let told: string[] = [];
+  const unlisten = hub.listen(sessionId, (news) => {
+    told = told.length < TOLD_MAX ? [...told, news] : [UNTOLD];
+    grown.resolve();
+  });
   signal.addEventListener("abort", stop);
   try {
     for (let last = after; !signal.aborted; ) {
       // Made anew before reading: what grows while this reads is seen in the next round.
       grown = Promise.withResolvers<void>();
-      const batch = await readBatch(state, sessionId, last);
+      const news = readNews(told, last);
+      told = [];
+      const batch = news ?? (await readBatch(state, sessionId, last));
       for (const followed of batch) {
         yield followed;
         last = followed.id;
       }
-      if (batch.length > 0 || signal.aborted) continue;
+      if (batch.length === BATCH || signal.aborted) continue;
       let quiet = false;
       const timer = setTimeout(() => {
         quiet = true;
@@ -62,7 +75,26 @@ export async function* followEvents({
   }
 }
 
-async function readBatch(state: SessionState, sessionId: string, after: string): Promise<FollowedEvent[]> {
+/** The events that were told, from the one after `last` on; undefined where there may be others. */
+function readNews(told: readonly string[], last: string): FollowedEvent[] | undefined {
+  const events: FollowedEvent[] = [];
+  for (const news of told) {
+    const [before, ...entries] = news.split("\n");
+    if (before !== (events.at(-1)?.id ?? last)) return undefined;
+    for (let at = 0; at + 1 < entries.length; at += 2)
+      events.push({
+        id: entries[at] as string,
+        event: JSON.parse(entries[at + 1] as string) as SessionEvent,
+      });
+  }
+  return events.length === 0 ? undefined : events;
+}
+
+async function readBatch(
+  state: FollowOptions["state"],
+  sessionId: string,
+  after: string,
+): Promise<FollowedEvent[]> {
   try {
     return await state.readEvents(sessionId, after, BATCH);
   } catch (error) {

@@ -13,6 +13,7 @@ import {
   type RedisClient,
   type Schedules,
   SessionBusyError,
+  StorageFullError,
   scheduledJobSchema,
   ThrottledJobs,
 } from "@longshore/shared";
@@ -20,7 +21,7 @@ import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker
 import type { z } from "zod";
 import { type AcceptedAnswer, type Acceptor, isRefusal, type WaitingAnswer } from "./accept.ts";
 import { backoff } from "./backoff.ts";
-import { isTransient } from "./errors.ts";
+import { AttachmentFetchError, isTransient } from "./errors.ts";
 import { InboundThrottle } from "./inbound-throttle.ts";
 import { sleep } from "./sleep.ts";
 import { OVERDUE_MS, TooManyWaitingError, waitingJobSchema } from "./waiting-messages.ts";
@@ -60,7 +61,8 @@ export interface InboundConsumerOptions {
  *   as another job then.
  *   → failed, for good, when it can never be accepted (malformed, unknown agent, too large): with the code,
  *   kept to be seen. Whatever `attempts` it has: no retry mends it.
- *   → failed by its own `attempts`, when the session's mailbox is full: its producer decides how often to try.
+ *   → failed by its own `attempts`, when the session's mailbox is full, or its tenant's storage, or the server of an
+ *   attachment is in trouble: its producer decides how often to try.
  *   → delayed for a little, when the mailbox is full and the message has waited for its time: nobody else would try it
  *   again. Failed a day after its time.
  *   → active still, while Redis or the object store are in trouble: it is tried again in place, since most
@@ -136,7 +138,12 @@ export class InboundConsumer {
           await job.moveToDelayed(clock.now() + STEP_ASIDE_MS, token);
           throw new DelayedError();
         }
-        const isFull = isTaken || error instanceof TooManyWaitingError;
+        const isFull =
+          isTaken ||
+          error instanceof TooManyWaitingError ||
+          error instanceof StorageFullError ||
+          // Tried again in place, it would hold up other producers' messages.
+          error instanceof AttachmentFetchError;
         if (isFull || isRefusal(error) || !isTrouble(error)) {
           if (tenant !== undefined) await this.#throttle.leave(tenant, job);
           if (isFull) throw new Error(`${error.code}: ${error.message}`, { cause: error });

@@ -1,6 +1,7 @@
 import {
   ACCEPT_WINDOW_MS,
   type Configuration,
+  type EndedRecords,
   gateLimit,
   type Logger,
   type Metrics,
@@ -30,6 +31,7 @@ export interface SweeperOptions {
   readonly redis: RedisClient;
   readonly turnWakes: TurnWakes;
   readonly turnGates: TurnGates;
+  readonly endedRecords: EndedRecords;
   readonly replyWakes: WakeQueue<ReplyWake>;
   readonly metrics: Metrics;
   readonly log: Logger;
@@ -53,9 +55,9 @@ class Findings {
   runnable = 0;
   wakesLost = 0;
 
-  add({ tenant, waiting, oldestSeq, leasedBy }: SessionSummary): void {
+  add({ tenant, waiting, oldestSeq, leasedBy, retryAt }: SessionSummary, nowMs: number): void {
     if (waiting === 0) return;
-    if (leasedBy === undefined) this.runnable += 1;
+    if (leasedBy === undefined && retryAt <= nowMs) this.runnable += 1;
     if (tenant === undefined) return;
     const count = this.tenants.get(tenant) ?? { messages: 0, oldestSeq: Number.POSITIVE_INFINITY };
     count.messages += waiting;
@@ -78,6 +80,7 @@ class Findings {
  *   is older than an accept can take: a message can't be appended under an entry that is gone (I2).
  * - Sessions that wait for their tenant's or user's turns to end are called where there is room (`TurnGates`).
  * - Priorities of waiting turns are kept below BullMQ's limit (`TurnOrder`).
+ * - Records of ended messages beyond `dispatcher.records.count` go, the oldest first (`EndedRecords`).
  *
  * The sweep also counts, since it sees all: messages that wait, the oldest of them, sessions that could run.
  */
@@ -121,8 +124,10 @@ export class Sweeper {
         await Promise.all(entries.map((entry) => this.#look(entry, nowMs, findings)));
       }
     }
-    this.#report(findings, nowMs);
     await this.#callWaiting();
+    findings.runnable -= await this.#countParked();
+    this.#report(findings, nowMs);
+    await this.#options.endedRecords.trim(this.#options.configuration().dispatcher.records.count);
     const rebased = await this.#options.turnWakes.rebase();
     if (rebased > 0) log.info({ jobs: rebased }, "waiting turns got new priorities");
     if (findings.wakesLost > 0) log.warn({ wakes: findings.wakesLost }, "lost wakes brought back");
@@ -151,7 +156,7 @@ export class Sweeper {
     const { configuration, state, turnWakes } = this.#options;
     const ageMs = nowMs - Number(score);
     const summary = await state.inspect(sessionId);
-    findings.add(summary);
+    findings.add(summary, nowMs);
     if (summary.waiting > 0 && summary.leasedBy === undefined && ageMs > configuration().worker.lease) {
       const { tenant } = summary;
       const wake = { sessionId, ...(tenant === undefined ? {} : { tenant }) };
@@ -178,9 +183,19 @@ export class Sweeper {
     }
   }
 
+  /** Sessions that wait within a tenant's or user's limit, which no worker could serve. */
+  async #countParked(): Promise<number> {
+    const { configuration, turnGates } = this.#options;
+    const counts = await Promise.all(
+      Object.keys(configuration().tenants).map((tenant) => turnGates.countWaiting(tenant)),
+    );
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
   #report({ tenants, runnable }: Findings, nowMs: number): void {
     const { configuration, metrics } = this.#options;
-    metrics.runnableSessions.set(runnable);
+    // What is parked was counted a moment later.
+    metrics.runnableSessions.set(Math.max(runnable, 0));
     metrics.mailboxMessages.reset();
     metrics.oldestMessageSeconds.reset();
     for (const tenant of new Set([...Object.keys(configuration().tenants), ...tenants.keys()])) {

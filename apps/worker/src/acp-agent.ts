@@ -212,7 +212,7 @@ export class AcpAgent implements Agent {
     options.signal.throwIfAborted();
     const prompt = await buildPrompt(asked, this.#capabilities?.promptCapabilities ?? {});
     const stderr = () => this.#sandbox.stderrTail();
-    const limits = new TurnLimits(this.#definition.limits, this.#clock, stderr, options.isAsking);
+    const limits = new TurnLimits(this.#definition.limits, this.#clock, stderr, options.askedUntil);
     this.#ask = options.ask;
     this.#onUpdate = (update) => {
       limits.sign();

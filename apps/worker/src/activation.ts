@@ -12,6 +12,7 @@ import {
   type AcceptedMessage,
   type AgentDefinition,
   type Clock,
+  type Deaths,
   type Destination,
   FencedError,
   type Logger,
@@ -33,21 +34,23 @@ import { AgentGoneError, HandedBackError, OvertakenError, WorkerKilledError } fr
 import { ExecAgent } from "./exec-agent.ts";
 import { FailedMessages } from "./failed-messages.ts";
 import { Gathering } from "./gathering.ts";
+import { foreignTargets, type Grants, grantsOf, haveSameGrants } from "./grants.ts";
 import { Hints } from "./hints.ts";
 import { furnishHome, hasHomeFiles } from "./home-files.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import { MailboxAgent } from "./mailbox/mailbox-agent.ts";
-import { hasMounts, makeMountPoints, mountParents, mountPatterns } from "./mounts.ts";
+import { accessPoints, makeMountPoints, mountParents, mountPatterns } from "./mounts.ts";
 import { Operations } from "./operations.ts";
 import { PhaseTimes } from "./phase-times.ts";
 import { PublishedFiles } from "./published-files.ts";
 import { type HeldSandbox, RunningSession } from "./running-session.ts";
-import { startSandbox } from "./start-sandbox.ts";
+import { type SandboxPlace, slotUse, startSandbox } from "./start-sandbox.ts";
 import { ActivationTools, type ToolParts } from "./tools/activation-tools.ts";
 import { ToolServer } from "./tools/tool-server.ts";
 import { Turn } from "./turn.ts";
 import { gatherMessages } from "./turn-messages.ts";
 import { TurnSandbox } from "./turn-sandbox.ts";
+import { type VolumeParts, Volumes } from "./volumes.ts";
 import type { WarmSandbox } from "./warm-sandbox.ts";
 
 /** How often a lingering activation reads the mailbox without being told, in ms: hints may be lost. */
@@ -56,18 +59,27 @@ const MAILBOX_POLL_MS = 5_000;
 const TAKEOVER_ATTEMPTS = 3;
 /** How long to leave a session alone after a failure that is nobody's in particular, in ms. */
 const TROUBLE_DELAY_MS = 2_000;
+/** How long a session that gave a volume to others leaves it to them, in ms, before it asks for it again. */
+const GIVE_WAY_MS = 1_000;
 /** A message that so many workers died of, perhaps, is only served by a worker of its own. */
 const SUSPECTS_MAX = 2;
+/**
+ * Deaths of workers that a message was alone on, before they came to its turn, until it is given up on. More than its turns may fail,
+ * since it had no part in them yet: a host that dies may have taken the quarantine with it.
+ */
+const OPENINGS_MAX = 10;
+const NO_DEATHS: Deaths = { suspects: 0, attempts: 0 };
 
 /** What an activation needs of its worker. */
 export interface ActivationParts {
   readonly state: SessionState;
   readonly store: SessionStore;
-  readonly slots: Pick<Slots, "create" | "furnish" | "remove">;
+  readonly volumes: Pick<VolumeParts, "leases" | "wakes">;
+  readonly slots: Pick<Slots, "create" | "furnish" | "isBounded" | "remove">;
   readonly users: Pick<SandboxUsers, "acquire" | "release">;
   readonly runtimeOf: (agent: AgentDefinition) => SandboxRuntime;
   /** What an agent's mounts (`resolveMounts`) and skills (`SkillCache`) come to now. */
-  readonly mountsOf: (agent: AgentDefinition, log: Logger) => Promise<SandboxMount[]>;
+  readonly mountsOf: (agent: AgentDefinition, grants: Grants, log: Logger) => Promise<SandboxMount[]>;
   /** A sandbox of this agent and definition that was started ahead, the caller's from now on. */
   readonly takeWarm: (agent: string, definition: AgentDefinition) => WarmSandbox | undefined;
   readonly replyWakes: WakeQueue<ReplyWake>;
@@ -90,6 +102,8 @@ export interface ActivationParts {
   readonly onTurn: (tenant: string) => void;
   /** False where others wait for a place. */
   readonly mayLinger: () => boolean;
+  /** How many turns, and for how many ms, it serves its session at a stretch while others wait for a place. */
+  readonly quantum: () => { readonly turns: number; readonly time: number };
   /** Whether the worker is there for this one activation, so that its death would be the message's fault. */
   readonly isAlone: boolean;
 }
@@ -122,6 +136,12 @@ interface HeldSession {
   readonly keeper: LeaseKeeper;
   readonly commits: CommitPoint;
   readonly agentName: string;
+}
+
+/** What a sandbox shows besides its session, for whom it is. */
+interface Granted {
+  readonly grants: Grants;
+  readonly volumes: Volumes;
 }
 
 /** What its work needs besides: an agent that is configured. */
@@ -179,6 +199,7 @@ export class Activation {
   readonly #stop = new AbortController();
   #keeper: LeaseKeeper | undefined;
   #sandbox: HeldSandbox | undefined;
+  #volumes: Volumes | undefined;
   #user: SandboxUser | undefined;
   #egress: Egress | undefined;
   #tools: ToolServer | undefined;
@@ -205,6 +226,8 @@ export class Activation {
   #cancelled: readonly string[] = [];
   /** Ids of the messages of a turn that an earlier activation began and did not end. */
   #left: readonly string[] = [];
+  /** The message at the head of the mailbox when the lease was taken, and who died before its turn was started. */
+  #opened: Deaths & { readonly messageId?: string | undefined } = NO_DEATHS;
 
   constructor(sessionId: string, parts: ActivationParts) {
     this.sessionId = sessionId;
@@ -235,7 +258,7 @@ export class Activation {
   /** Lingers no more: the place is wanted, or the worker stops. What runs goes on. */
   evict(): void {
     this.#lingerOver = true;
-    this.#wakeUp?.();
+    this.hint();
   }
 
   /** Ends what runs and hands the session back, uncounted. */
@@ -265,9 +288,9 @@ export class Activation {
   }
 
   async #lease(): Promise<ActivationEnd> {
-    const { state, worker, leaseMs, clock } = this.#parts;
+    const { state, worker, leaseMs, clock, isAlone } = this.#parts;
     const takenAt = clock.monotonic();
-    const result = await state.takeLease(this.sessionId, this.#nonce, worker, leaseMs);
+    const result = await state.takeLease(this.sessionId, this.#nonce, worker, leaseMs, isAlone);
     if (!result.taken) return { outcome: "later", inMs: result.forMs };
     this.#phases.measure("lease", takenAt);
 
@@ -287,12 +310,13 @@ export class Activation {
       void this.#sandbox?.pause().catch(() => undefined);
     };
     keeper.signal.addEventListener("abort", stopActing, { once: true });
-    const { publishedGeneration, left } = result.lease;
+    const { publishedGeneration, left, opened, waiting } = result.lease;
     this.#publishedBefore = publishedGeneration;
+    this.#opened = { messageId: waiting.waking[0]?.message.id, ...opened };
     if (left?.mark === "cancel") this.#cancelled = left.messageIds;
     else if (left !== undefined) this.#left = left.messageIds;
     try {
-      return await this.#hold(keeper, result.lease.before, result.lease.waiting);
+      return await this.#hold(keeper, result.lease.before, waiting);
     } catch (error) {
       if (error instanceof FencedError || keeper.signal.aborted) {
         this.#parts.metrics.fenced.inc();
@@ -442,19 +466,21 @@ export class Activation {
   }
 
   /**
-   * Whether the message at the head of the mailbox was at work on more than one worker that died, so that it may take
-   * no other one's turn with it (I10). It has failed by the deaths of those that it was alone on.
+   * Whether the message at the head of the mailbox, or what is opened for it, was at work on more than one worker that
+   * died, so that it may take no other one's turn with it (I10). It has failed by the deaths of those that it was alone on.
    *
    * @throws WorkerKilledError where those were as many as it may fail
    */
   async #needsQuarantine({ keeper }: HeldSession, { retry }: AgentDefinition): Promise<boolean> {
-    const at = this.#left.indexOf(this.#serving[0]?.id ?? "");
-    if (at < 0) return false;
+    const messageId = this.#serving[0]?.id;
     const { state, isAlone } = this.#parts;
-    const counts = await state.countDeaths(this.sessionId, keeper.lease, this.#left);
-    const { suspects = 0, attempts = 0 } = counts[at] ?? {};
-    if (suspects < SUSPECTS_MAX) return false;
-    if (attempts >= retry.attempts) throw new WorkerKilledError(attempts);
+    const opened = this.#opened.messageId === messageId ? this.#opened : NO_DEATHS;
+    const at = this.#left.indexOf(messageId ?? "");
+    const counts = at < 0 ? [] : await state.countDeaths(this.sessionId, keeper.lease, this.#left);
+    const { suspects, attempts } = counts[at] ?? NO_DEATHS;
+    if (opened.suspects + suspects < SUSPECTS_MAX) return false;
+    const isGuilty = attempts >= retry.attempts || opened.attempts >= Math.max(retry.attempts, OPENINGS_MAX);
+    if (isGuilty) throw new WorkerKilledError(attempts + opened.attempts);
     return !isAlone;
   }
 
@@ -470,7 +496,9 @@ export class Activation {
       if (operation === undefined) {
         const waitMs = await this.#parts.admit(message);
         if (waitMs !== undefined) return await this.#later(keeper, waitMs);
-        return await this.#withSandbox(newest, session);
+        const taken = await this.#takeVolumes(session, message);
+        if (typeof taken === "number") return await this.#later(keeper, taken);
+        return await this.#withSandbox(newest, session, taken);
       }
       signal.throwIfAborted();
       this.#enter("applying");
@@ -482,9 +510,32 @@ export class Activation {
     }
   }
 
+  /** What a sandbox for a message shows besides the session; or after how many ms to ask again. */
+  async #takeVolumes(
+    { definition, ref, agentName, keeper }: ServedSession,
+    message: AcceptedMessage,
+  ): Promise<Granted | number> {
+    const grants = grantsOf(definition, message);
+    const { leases, wakes } = this.#parts.volumes;
+    const volumes = await Volumes.take(
+      { ...this.#parts, leases, wakes },
+      { ...ref, agent: agentName, nonce: this.#nonce, keeper, log: this.#log },
+      definition,
+      grants.user,
+      () => this.#wakeUp?.(),
+    );
+    if (typeof volumes === "number") return volumes;
+    this.#volumes = volumes;
+    return { grants, volumes };
+  }
+
   /** Makes the slot, restores the directory while the sandbox starts, serves turns, and cleans up. */
-  async #withSandbox(base: Commit | undefined, session: ServedSession): Promise<ActivationEnd | undefined> {
-    const { slots, store, users, clock, metrics } = this.#parts;
+  async #withSandbox(
+    base: Commit | undefined,
+    session: ServedSession,
+    granted: Granted,
+  ): Promise<ActivationEnd | undefined> {
+    const { slots, store, users, clock, metrics, runtimeOf } = this.#parts;
     const { ref, definition, agentName } = session;
     const startedAt = clock.monotonic();
     this.#enter("hydrating");
@@ -493,22 +544,27 @@ export class Activation {
     let agent: Agent | undefined;
     let copy: WorkingCopy | undefined;
     try {
-      const warm = this.#takeWarm(agentName, definition);
+      const targets = foreignTargets(definition, granted.grants);
+      const warm = granted.grants.mounts.length > 0 ? undefined : this.#takeWarm(agentName, definition);
       if (warm !== undefined) metrics.sandboxes.inc({ agent: agentName, start: "warm" });
       if (base !== undefined && warm !== undefined && !(await this.#closeAhead(warm.agent, signal)))
         return undefined;
       const user = warm?.user ?? (await users.acquire());
       this.#user = user;
-      const slotDirectory = warm?.slotDirectory ?? (await slots.create(this.#slot, user));
-      const inUse = warm !== undefined;
-      const held = await store.hydrate(ref, undefined, slotDirectory, { owner: user, inUse, signal });
+      // Once: an engine that comes or goes meanwhile does not make it another one's.
+      const runtime = runtimeOf(definition);
+      const use = slotUse(definition, runtime);
+      // The others start theirs turn by turn, later.
+      if (warm === undefined && definition.contract === "acp")
+        runtime.foresee?.({ worker: this.#parts.worker, nonce: this.#slot });
+      const slotDirectory = warm?.slotDirectory ?? (await slots.create(this.#slot, user, use));
+      const held = await store.hydrate(ref, undefined, slotDirectory, { owner: user, inUse: true, signal });
       copy = held;
-      await slots.furnish(this.#slot, user);
       // Over the furnished slot, in which the agent is starting up already.
       // A mount whose point is removed is gone from a warm sandbox.
       const leave = {
-        keep: [...SESSION_DIRECTORIES, ...mountParents(definition)],
-        exclude: mountPatterns(definition),
+        keep: [...SESSION_DIRECTORIES, ...mountParents(targets)],
+        exclude: mountPatterns(targets),
       };
       const hydrated = base === undefined ? Promise.resolve() : held.restore(base, { ...leave, signal });
       const restored = hydrated.then(async () => {
@@ -517,9 +573,10 @@ export class Activation {
           await furnishHome(slotDirectory, home, user, signal);
         this.#phases.measure("hydrate", startedAt);
       });
-      const start = () => this.#startAgent(session, slotDirectory, user, signal);
+      const start = () => this.#startAgent(session, granted, { runtime, slotDirectory, user }, signal);
       // What is restored must not change the way to a mount under the engine's hands.
-      const starting = warm ?? (hasMounts(definition) ? restored.then(start) : start());
+      const hasMounts = targets.length > 0 || accessPoints(definition).length > 0;
+      const starting = warm ?? (hasMounts ? restored.then(start) : start());
       const started = Promise.resolve(starting).then((made) => {
         this.#phases.measure("sandbox", startedAt);
         agent = made.agent;
@@ -527,11 +584,22 @@ export class Activation {
       });
       // One that fails ends the other, and both are over before anything is cleaned up.
       const [, made] = await bothOrNeither(restored, started, abort);
-      const place = { copy, definition, slots, nonce: this.#slot, slotDirectory, user };
-      const opened = await this.#open(made.agent, copy, session, inUse);
+      const { volumes } = granted;
+      const place = {
+        copy,
+        definition,
+        slots,
+        use,
+        nonce: this.#slot,
+        slotDirectory,
+        user,
+        volumes,
+        targets,
+      };
+      const opened = await this.#open(made.agent, copy, session, warm !== undefined);
       if (opened === undefined) return undefined;
       const running = new RunningSession({ ...made, ...place });
-      return await this.#serveMessages(session, running, opened.agentSessionId);
+      return await this.#serveMessages(session, granted.grants, running, opened.agentSessionId);
     } finally {
       this.#enter("ending");
       agent?.close();
@@ -543,22 +611,25 @@ export class Activation {
   /** The agent and its sandbox, up while the directory is being restored; where each turn has a sandbox of its own, none yet. */
   async #startAgent(
     { definition, agentName, ref, keeper }: ServedSession,
-    slotDirectory: string,
-    user: SandboxUser,
+    { grants, volumes }: Granted,
+    where: Pick<SandboxPlace, "slotDirectory" | "user"> & { readonly runtime: SandboxRuntime },
     signal: AbortSignal,
   ): Promise<{ readonly agent: Agent; readonly sandbox: HeldSandbox }> {
-    const { host, worker, clock, runtimeOf, mountsOf, metrics } = this.#parts;
+    const { host, worker, clock, mountsOf, metrics } = this.#parts;
+    const { runtime, slotDirectory, user } = where;
     const labels = { host, worker, ...ref, epoch: keeper.lease.epoch, nonce: this.#slot };
     this.#egress = openEgress(definition, { metrics, log: this.#log });
     // The others have no use for tools: a command is no agent that would take them, and NanoClaw's brings its own.
     const tools = definition.contract === "acp" ? new ToolServer(this.#log) : undefined;
     this.#tools = tools;
     const place = { labels, slotDirectory, user, egress: this.#egress?.proxy, tools };
+    const volumeMounts = await volumes.hydrate(this.#slot, user, slotUse(definition, runtime), signal);
     const start = async (startSignal: AbortSignal) => {
       metrics.sandboxes.inc({ agent: agentName, start: "cold" });
-      const mounts = await mountsOf(definition, this.#log);
-      await makeMountPoints(slotDirectory, mounts, user);
-      return await startSandbox(runtimeOf(definition), definition, { ...place, mounts }, startSignal);
+      const mounts = [...(await mountsOf(definition, grants, this.#log)), ...volumeMounts];
+      const points = [...accessPoints(definition), ...mounts.map(({ target }) => target)];
+      await makeMountPoints(slotDirectory, points, user);
+      return await startSandbox(runtime, definition, { ...place, mounts }, startSignal);
     };
     if (definition.contract !== "acp") {
       const sandbox = new TurnSandbox(start);
@@ -632,6 +703,7 @@ export class Activation {
   /** Undefined where what waits needs a session without a sandbox. */
   async #serveMessages(
     session: ServedSession,
+    grants: Grants,
     running: RunningSession,
     agentSessionId: string | undefined,
   ): Promise<ActivationEnd | undefined> {
@@ -639,22 +711,44 @@ export class Activation {
     const { keeper, definition, signal, agentName, ref } = session;
     const { agent, copy } = running;
     const bornAt = clock.monotonic();
+    let stretch = { since: bornAt, turns: 0 };
+    const hasServedItsQuantum = () => {
+      const { turns, time } = this.#parts.quantum();
+      return stretch.turns >= turns || (stretch.turns > 0 && clock.monotonic() - stretch.since >= time);
+    };
     void agent.ended.then(() => this.#wakeUp?.());
     const tools = new ActivationTools({ ...this.#parts.tools, store: this.#parts.store }, ref, signal);
     this.#tools?.bind(tools);
-    const gathering = new Gathering({ ...session, state, clock, hints: this.#hints });
+    const isOver = () => this.#lingerOver;
+    const gathering = new Gathering({ ...session, state, clock, hints: this.#hints, isOver });
 
     for (;;) {
       const next = await gathering.next(copy.base);
+      // Whoever takes it next waits on from when the messages were accepted.
+      if (next === undefined) {
+        await this.#mirrorTheRest(session, running);
+        return await this.#later(keeper, 0);
+      }
       const message = next.waking[0]?.message;
       // An agent that ended between turns did so by itself: the message is for the next activation.
       // One whose definition is another by now runs in the sandbox of the old one.
       const inForce = agentOf(agentName, ref.tenant);
       const isChanged = inForce !== undefined && definitionHash(inForce) !== definitionHash(definition);
-      const spent = agent.hasEnded || isChanged || clock.monotonic() - bornAt >= definition.longest;
+      const isAnothers =
+        message !== undefined &&
+        message.operation === undefined &&
+        !haveSameGrants(grantsOf(definition, message), grants);
+      const { isWanted } = running.volumes;
+      const spent =
+        agent.hasEnded ||
+        isChanged ||
+        isAnothers ||
+        isWanted ||
+        (hasServedItsQuantum() && !mayLinger()) ||
+        clock.monotonic() - bornAt >= definition.longest;
       if (spent) {
         await this.#mirrorTheRest(session, running);
-        return await this.#later(keeper, 0);
+        return await this.#later(keeper, isWanted ? GIVE_WAY_MS : 0);
       }
       if (message !== undefined) {
         signal.throwIfAborted();
@@ -678,6 +772,7 @@ export class Activation {
             ...session,
             log: this.#log,
             running,
+            tools,
             agentSessionId,
             destinationsOf: (conversation) => this.#destinationsOf(conversation),
             phases: this.#phases,
@@ -688,6 +783,7 @@ export class Activation {
           await turn.run().finally(() => {
             tools.turn = undefined;
           });
+          stretch.turns++;
         } else {
           this.#serving = asList(message);
           this.#enter("applying");
@@ -703,7 +799,9 @@ export class Activation {
       } else {
         await this.#parts.onRest();
         await running.resume();
-        if (await this.#linger(session, running)) continue;
+        const wasCalled = await this.#linger(session, running);
+        stretch = { since: clock.monotonic(), turns: 0 };
+        if (wasCalled) continue;
         await this.#mirrorTheRest(session, running);
       }
     }
@@ -725,12 +823,14 @@ export class Activation {
     await running.pause();
     this.#enter("mirroring");
     const mirror = await running.mirror(keeper.signal);
-    if (mirror.isEmpty) return;
-    await commits.commit(running.copy, mirror, "linger", { agent: agentName });
+    await commits.commitRest(running, mirror, { agent: agentName });
   }
 
   /** True where a message came; false where the idle time is over, the place is wanted, or the agent is gone. */
-  async #linger({ keeper, commits }: HeldSession, { agent, definition }: RunningSession): Promise<boolean> {
+  async #linger(
+    { keeper, commits }: HeldSession,
+    { agent, definition, volumes }: RunningSession,
+  ): Promise<boolean> {
     const { clock } = this.#parts;
     this.#enter("lingering");
     const since = clock.monotonic();
@@ -739,7 +839,7 @@ export class Activation {
     keeper.signal.addEventListener("abort", onAbort, { once: true });
     try {
       // Asked here again: who came for a place before this one was seen to linger could not evict it.
-      while (!this.#lingerOver && !agent.hasEnded && this.#parts.mayLinger()) {
+      while (!this.#lingerOver && !agent.hasEnded && !volumes.isWanted && this.#parts.mayLinger()) {
         keeper.signal.throwIfAborted();
         const leftMs = since + definition.linger - clock.monotonic();
         if (leftMs <= 0) this.#lingerOver = true;
@@ -812,6 +912,9 @@ export class Activation {
     this.#tools?.close();
     try {
       await this.#sandbox?.destroy();
+      const decide = this.#keeper?.signal.aborted === false && this.#commits?.isUnsettled === false;
+      await this.#volumes?.close({ decide });
+      await this.#volumes?.remove();
       await slots.remove(this.#slot);
       if (this.#user !== undefined) await users.release(this.#user);
     } catch (error) {
@@ -822,6 +925,7 @@ export class Activation {
     }
     this.#stuck = false;
     this.#sandbox = undefined;
+    this.#volumes = undefined;
     this.#user = undefined;
     this.#slot = this.#nonce;
     return true;

@@ -9,6 +9,7 @@ import { FencedError } from "@longshore/shared";
 import { RolledBackError } from "./errors.ts";
 import type { OutgoingMessage, SentMessage } from "./outgoing.ts";
 import type { Answer, Question } from "./question.ts";
+import type { SessionTools } from "./tools/session-tools.ts";
 
 /** How long an agent that was told to end a turn may take before it is given up on, in ms. */
 export const CANCEL_GRACE_MS = 15_000;
@@ -43,6 +44,7 @@ export interface PlanEntry {
 
 /** What a turn asks of an agent. */
 export interface TurnPrompt {
+  readonly turnId: string;
   /** In the order in which they were accepted; at least one. */
   readonly messages: readonly AcceptedMessage[];
   /** What the agent sent in earlier attempts at this turn, whose doings were dropped. */
@@ -60,8 +62,13 @@ export interface PromptOptions {
   readonly send: (message: OutgoingMessage) => Promise<SentMessage>;
   /** Asks the conversation. @returns undefined when nobody answered in time. @throws as `Questions.ask` */
   readonly ask: (question: Question) => Promise<Answer | undefined>;
-  /** Whether somebody is being asked: the agent's silence is none then. */
-  readonly isAsking: () => boolean;
+  /** What the agent may have done besides, in the turn's name. */
+  readonly tools: SessionTools;
+  /**
+   * Until when somebody was asked last, in ms of the clock's `monotonic`: now, while somebody is; -Infinity where nobody was. Until
+   * then the agent's silence is none.
+   */
+  readonly askedUntil: () => number;
   /**
    * Ends the turn: the agent is asked to end it, and given up on where it does not in time (`CANCEL_GRACE_MS`); at once
    * where the reason is one of those that `endsAtOnce` names.

@@ -71,6 +71,8 @@ export interface NextNote {
   readonly usage?: SessionUsage | undefined;
   /** Messages that were dropped from the context since the commit before. @default 0 */
   readonly contextDropped?: number;
+  /** Generations of volumes that stand with it. @default the parent's */
+  readonly volumes?: Readonly<Record<string, number>> | undefined;
   /** What one of the replies asks, from when it is published. */
   readonly asks?: AskedQuestion | undefined;
 }
@@ -93,6 +95,7 @@ export function nextNote(
       : [{ generation: next.generation, text: next.sends.slice(0, SENT_TEXT_MAX) }]),
   ].slice(-SENT_MAX);
   const agentSessionId = "agentSessionId" in next ? next.agentSessionId : parent?.agentSessionId;
+  const volumes = next.volumes ?? parent?.volumes ?? {};
   const usage = next.usage === undefined ? parent?.usage : addUsage(parent?.usage, next.usage);
   return {
     agent: next.agent,
@@ -106,6 +109,7 @@ export function nextNote(
     ...(usage === undefined ? {} : { usage }),
     ...(next.wholeGeneration === undefined ? {} : { wholeGeneration: next.wholeGeneration }),
     ...(next.contextDropped ? { contextDropped: next.contextDropped } : {}),
+    ...(Object.keys(volumes).length === 0 ? {} : { volumes: { ...volumes } }),
     ...(next.publishedBy === undefined ? {} : { publishedBy: next.publishedBy }),
   };
 }

@@ -19,6 +19,7 @@ import {
   endMessage,
   IDLE_SESSION_TTL_MS,
   type Logger,
+  type MessageEnd,
   type Metrics,
   type NextMessages,
   type PublishedReply,
@@ -30,16 +31,23 @@ import { type NextNote, nextNote, publishedReplies, readNote, rememberNote } fro
 import { OvertakenError } from "./errors.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
 import type { PublishedFiles } from "./published-files.ts";
+import type { RunningSession } from "./running-session.ts";
 
 /** Generations looked at for messages that Redis, restored from an older copy, believes to wait. */
 const ADOPT_GENERATIONS = 20;
+/** Generations looked at, and read together, for how a message ended that Redis took again. */
+const END_GENERATIONS = 400;
+const END_PAGE = 20;
 /** Replies that a commit carries on at most; delivery is out of order for a session that has more. */
-const UNDELIVERED_MAX = 1_000;
+export const UNDELIVERED_MAX = 1_000;
 /**
  * Age of a commit, in ms, at which Redis has forgotten a session because it was idle, and not because it lost
  * data: only a session of which nothing is left to publish is forgotten. A day off for clocks that differ.
  */
 const FORGOTTEN_WHEN_IDLE_MS = IDLE_SESSION_TTL_MS - 24 * 3_600_000;
+
+/** What a commit takes of a session with a sandbox. */
+type CommittedSession = Pick<RunningSession, "copy" | "volumes" | "definition">;
 
 export interface CommitPointParts {
   readonly state: SessionState;
@@ -104,6 +112,11 @@ export class CommitPoint {
     return !this.#isUnsettled && this.#publishedFiles.isUpToDate;
   }
 
+  /** True where a commit may still become visible. */
+  get isUnsettled(): boolean {
+    return this.#isUnsettled;
+  }
+
   /** True once a generation of this activation stands. */
   get hasCommitted(): boolean {
     return this.#hasCommitted;
@@ -114,9 +127,16 @@ export class CommitPoint {
     return this.#publishedGeneration;
   }
 
-  /** Commits what a mirror found, and publishes it. */
-  commit(copy: WorkingCopy, mirror: Mirror, kind: CommitKind, next: NextNote): Promise<Commit> {
-    return this.#put(copy.base, { kind }, next, (meta) => copy.commit(mirror, meta, this.#keeper.signal));
+  /** Commits what a turn changed, in the session and in its volumes, and publishes it. */
+  async commit(running: CommittedSession, mirror: Mirror, next: NextNote): Promise<Commit> {
+    return await this.#commitWith(running, mirror, "turn", await this.#prepare(running, next));
+  }
+
+  /** Commits what changed since the last turn, if anything did. */
+  async commitRest(running: CommittedSession, mirror: Mirror, next: NextNote): Promise<void> {
+    const prepared = await this.#prepare(running, next);
+    if (mirror.isEmpty && prepared.volumes === undefined) return;
+    await this.#commitWith(running, mirror, "linger", prepared);
   }
 
   /** Commits what a mirror found inside a turn: ends nothing, and is undone if the turn does not get to its end. */
@@ -249,13 +269,40 @@ export class CommitPoint {
       const next = await this.#readWaiting(limit);
       const message = next.waking[0]?.message;
       if (message === undefined || newest === undefined || !recent.has(message.id)) return next;
-      // Redis forgot that it was answered and took it again: acknowledged without another turn.
-      await this.#publishInRedis({
-        generation: newest.generation,
-        replies: [],
-        ends: [endMessage(message, "answered")],
-      });
+      if (await this.#publishAgain(newest)) continue;
+      // Redis forgot that it has ended and took it again: acknowledged without another turn.
+      await this.#publishInRedis({ replies: [], ...(await this.#findEnd(message, newest)) });
     }
+  }
+
+  /**
+   * Tells a Redis that came back with older data, while the activation went on, what it was told before: nobody else would,
+   * once it is told of a later generation. The newest commit carries what the ones before it still had to deliver.
+   *
+   * @returns false where it knows all that it was told
+   */
+  async #publishAgain(newest: Commit): Promise<boolean> {
+    const known = await this.#parts.state.readPublishedGeneration(this.#ref.sessionId);
+    if (known >= this.#publishedGeneration) return false;
+    this.#parts.log.warn({ known, published: this.#publishedGeneration }, "Redis came back with older data");
+    this.#publishedGeneration = known;
+    await this.adopt(newest);
+    return true;
+  }
+
+  /** How a commit says that a message ended; where that commit is gone, that it was answered. */
+  async #findEnd(
+    message: AcceptedMessage,
+    { generation: newest }: Commit,
+  ): Promise<{ readonly generation: number; readonly ends: readonly MessageEnd[] }> {
+    for (let before = newest + 1; before > Math.max(newest - END_GENERATIONS, 1); before -= END_PAGE) {
+      const page = { before, limit: END_PAGE };
+      for (const commit of await this.#parts.store.listCommits(this.#ref, page, this.#keeper.signal)) {
+        const end = readNote(commit)?.ends.find((ended) => ended.message.id === message.id);
+        if (end !== undefined) return { generation: commit.generation, ends: [end] };
+      }
+    }
+    return { generation: newest, ends: [endMessage(message, "answered")] };
   }
 
   /** Whether a message waits, as Redis has it now. */
@@ -294,7 +341,10 @@ export class CommitPoint {
   ): Promise<Commit> {
     const { state, worker } = this.#parts;
     this.#enter("committing", how.kind);
-    const undelivered = await state.readOutbox(this.#ref.sessionId, UNDELIVERED_MAX);
+    const readUndelivered = () => state.readOutbox(this.#ref.sessionId, UNDELIVERED_MAX);
+    let undelivered = await readUndelivered();
+    // Only now, so that what was read is not older than what this knows of.
+    if (base !== undefined && (await this.#publishAgain(base))) undelivered = await readUndelivered();
     const publishedBy = this.#publishedFiles.hash;
     const generation = (base?.generation ?? 0) + 1;
     const note = nextNote(readNote(base), { ...next, undelivered, publishedBy, generation });
@@ -316,6 +366,23 @@ export class CommitPoint {
     await this.#publish(result.commit, note, publishedReplies(result.commit, note, this.#ref), next.asks);
     await this.#publishedFiles.bringUpTo(result.commit);
     return result.commit;
+  }
+
+  async #prepare({ copy, volumes, definition }: CommittedSession, next: NextNote): Promise<NextNote> {
+    return { ...next, volumes: await volumes.prepare(definition, readNote(copy.base)?.volumes) };
+  }
+
+  async #commitWith(
+    { copy, volumes }: CommittedSession,
+    mirror: Mirror,
+    kind: CommitKind,
+    next: NextNote,
+  ): Promise<Commit> {
+    const commit = await this.#put(copy.base, { kind }, next, (meta) =>
+      copy.commit(mirror, meta, this.#keeper.signal),
+    );
+    await volumes.settle();
+    return commit;
   }
 
   #rollBack(base: Commit, to: Commit | undefined, kind: CommitKind, next: NextNote): Promise<Commit> {

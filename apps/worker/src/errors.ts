@@ -111,11 +111,19 @@ export class HomeUnreadableError extends LongshoreError {
 
 /**
  * A directory of the host is not to be seen by an agent. The code is `MOUNT_MISSING`, `MOUNT_FORBIDDEN` (nobody may have
- * it), `MOUNT_NOT_ALLOWED` (the operator's `mounts` do not name it for this tenant) or `MOUNT_MODE_NOT_ALLOWED`.
+ * it), `MOUNT_NOT_ALLOWED` (the operator's `mounts` do not name it for this tenant) or `MOUNT_MODE_NOT_ALLOWED`; for one of
+ * a message also `MOUNT_NOT_BY_MESSAGE` or `MOUNT_TARGET_TAKEN`.
  */
 export class MountDeniedError extends LongshoreError {
   constructor(code: `MOUNT_${string}`, name: string, reason: string) {
     super(code, `The mount ${name} can't be made: ${reason}`, { retryable: true });
+  }
+}
+
+/** A mount that a message asks for is denied: its turn can't be as it wants it. The code is the denial's. */
+export class MessageMountDeniedError extends LongshoreError {
+  constructor(denial: MountDeniedError) {
+    super(denial.code, denial.message, { retryable: false, cause: denial });
   }
 }
 

@@ -47,10 +47,10 @@ export class ExecAgent implements Agent {
     return undefined;
   }
 
-  async prompt({ messages }: TurnPrompt, { onUpdate, isAsking, signal }: PromptOptions): Promise<void> {
+  async prompt({ messages }: TurnPrompt, { onUpdate, askedUntil, signal }: PromptOptions): Promise<void> {
     const sandbox = await this.#sandbox.start(signal);
     const { limits } = this.#definition;
-    const turnLimits = new TurnLimits(limits, this.#clock, () => sandbox.stderrTail(), isAsking);
+    const turnLimits = new TurnLimits(limits, this.#clock, () => sandbox.stderrTail(), askedUntil);
     const stop = AbortSignal.any([turnLimits.signal, signal]);
     let hasSpoken = false;
     const output = new ExecOutput(limits.output, (update) => {

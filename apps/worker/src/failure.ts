@@ -4,6 +4,7 @@ import {
   AgentOutOfMemoryError,
   AgentRefusedError,
   HandedBackError,
+  MessageMountDeniedError,
   OvertakenError,
   TurnTimeoutError,
 } from "./errors.ts";
@@ -60,7 +61,8 @@ export function classifyFailure(error: unknown): Failure {
     return { kind: "counted", error: { code: "INTERNAL", message } };
   }
   const described = { code: error.code, message: error.message.slice(0, TEXT_MAX) };
-  if (HOPELESS.has(error.code)) return { kind: "hopeless", error: described };
+  if (HOPELESS.has(error.code) || error instanceof MessageMountDeniedError)
+    return { kind: "hopeless", error: described };
   if (OPERATORS.has(error.code)) return { kind: "innocent", error: described };
   const ofTheAgent =
     error instanceof AgentExitedError ||

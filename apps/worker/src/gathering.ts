@@ -1,6 +1,7 @@
 import type { Commit } from "@longshore/session-store";
 import type { AgentDefinition, Clock, NextMessages, SessionState, WaitingMessage } from "@longshore/shared";
 import type { CommitPoint } from "./commit-point.ts";
+import { grantsOf, haveSameGrants } from "./grants.ts";
 import type { Hints } from "./hints.ts";
 
 /** Messages of a turn that was rolled back and those that came behind them: so many become one turn at most. */
@@ -21,6 +22,7 @@ export class Gathering {
   readonly #definition: AgentDefinition;
   readonly #hints: Hints;
   readonly #clock: Clock;
+  readonly #isOver: () => boolean;
   readonly #signal: AbortSignal;
 
   constructor(options: {
@@ -29,6 +31,8 @@ export class Gathering {
     readonly definition: AgentDefinition;
     readonly hints: Hints;
     readonly clock: Clock;
+    /** Whether nothing more is waited for, since the worker stops or the place is wanted; looked at after each hint. */
+    readonly isOver: () => boolean;
     /** Ends the wait, with its reason. */
     readonly signal: AbortSignal;
   }) {
@@ -37,11 +41,12 @@ export class Gathering {
     this.#definition = options.definition;
     this.#hints = options.hints;
     this.#clock = options.clock;
+    this.#isOver = options.isOver;
     this.#signal = options.signal;
   }
 
-  /** What waits at the head of the mailbox, of one turn. */
-  async next(base: Commit | undefined): Promise<NextMessages> {
+  /** What waits at the head of the mailbox, of one turn; undefined where others are to be waited for, and it is over. */
+  async next(base: Commit | undefined): Promise<NextMessages | undefined> {
     const { busy, coalesce } = this.#definition;
     const limit = { coalesce: coalesce.messages, rollback: ROLLED_BACK_TOGETHER }[busy as string] ?? 1;
     for (;;) {
@@ -56,6 +61,7 @@ export class Gathering {
         const waking = await this.#together(next.waking);
         const waitMs = waking.length < next.waking.length ? 0 : this.#waitMs(waking);
         if (waitMs <= 0) return { ...next, waking };
+        if (this.#isOver()) return undefined;
         await new Promise<void>((resolve, reject) => {
           const timer = setTimeout(resolve, told ? 0 : waitMs);
           const onAbort = () => {
@@ -79,11 +85,23 @@ export class Gathering {
   /** Those from the first on that may be one turn. */
   async #together(waking: readonly WaitingMessage[]): Promise<readonly WaitingMessage[]> {
     const operation = waking.findIndex(({ message }) => message.operation !== undefined);
-    const messages = operation < 0 ? waking : waking.slice(0, Math.max(operation, 1));
+    const before = operation < 0 ? waking : waking.slice(0, Math.max(operation, 1));
+    const messages = this.#ofOneSandbox(before);
     if (messages.length < 2) return messages;
     const singles = await this.#state.readSingles(messages.map(({ message }) => message.id));
     const single = singles.indexOf(true);
     return single < 0 ? messages : messages.slice(0, Math.max(single, 1));
+  }
+
+  /** What one user's turn shows is no other one's to ask about. */
+  #ofOneSandbox(waking: readonly WaitingMessage[]): readonly WaitingMessage[] {
+    const [first] = waking;
+    if (first === undefined) return waking;
+    const grants = grantsOf(this.#definition, first.message);
+    const other = waking.findIndex(
+      ({ message }) => !haveSameGrants(grantsOf(this.#definition, message), grants),
+    );
+    return other < 0 ? waking : waking.slice(0, other);
   }
 
   /** How long others are waited for. By the clocks of those who accepted: one that is wrong makes the wait no longer. */

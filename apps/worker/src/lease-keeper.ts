@@ -11,7 +11,7 @@ const MARGIN = 1 / 5;
  * before it asks anybody: `assertHeld` compares clocks and needs no timer to have fired.
  */
 export class LeaseKeeper {
-  readonly #state: SessionState;
+  readonly #state: Pick<SessionState, "renewLease" | "raiseEpoch">;
   readonly #sessionId: string;
   readonly #ttlMs: number;
   readonly #clock: Clock;
@@ -24,7 +24,7 @@ export class LeaseKeeper {
 
   /** `takenAt`: monotonic time from before the lease was asked for. */
   constructor(options: {
-    readonly state: SessionState;
+    readonly state: Pick<SessionState, "renewLease" | "raiseEpoch">;
     readonly sessionId: string;
     readonly lease: Lease;
     readonly ttlMs: number;

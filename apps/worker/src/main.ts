@@ -2,13 +2,11 @@ import { Reaper, WarmPool } from "@longshore/sandbox";
 import {
   gateLimit,
   InvalidConfigurationError,
-  openTurnWakes,
   serveHealth,
   sessionKeys,
   shutdownSignal,
   TENANT_GATE,
   TurnGates,
-  TurnOrder,
   WorkerRegistry,
   workerChannel,
 } from "@longshore/shared";
@@ -31,14 +29,9 @@ async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {
   await using cleanUp = new AsyncDisposableStack();
   const opened = cleanUp.use(await openWorkerParts(variables, shutdown));
   const { environment, source, log, metrics, workerId, redis, queueConnection, subscriber } = opened;
-  const { runtimes, agents, parts } = opened;
+  const { runtimes, agents, parts, order, turnWakes } = opened;
   const { worker: settings } = source.current;
   const runDirectory = environment.LONGSHORE_RUN_DIR;
-  const order = new TurnOrder(redis);
-  const turnWakes = openTurnWakes(queueConnection, order);
-  turnWakes.queue.on("error", opened.onRedisError);
-  cleanUp.defer(() => turnWakes.close());
-
   const warmPool = new WarmPool({
     kinds: () => Object.entries(source.current.agents).map(([name, agent]) => warmAgent(name, agent)),
     create: (agent) => new WarmSandbox(agent, parts),

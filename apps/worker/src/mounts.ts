@@ -1,16 +1,20 @@
 // biome-ignore lint/style/noRestrictedImports: directories of the host, which the operator allows to be seen
 import { readdir, realpath } from "node:fs/promises";
 import { resolve, sep } from "node:path";
-import type { SandboxMount, SandboxUser } from "@longshore/sandbox";
+import { accessMountPoints, type SandboxMount, type SandboxUser } from "@longshore/sandbox";
 import {
   type AgentDefinition,
   type AllowedMount,
+  accessRules,
   errnoOf,
   type Logger,
   type MountDefinition,
+  overlappingTarget,
   SessionTree,
+  USER_PLACEHOLDER,
 } from "@longshore/shared";
-import { MountDeniedError } from "./errors.ts";
+import { MessageMountDeniedError, MountDeniedError } from "./errors.ts";
+import { foreignTargets, type Grants } from "./grants.ts";
 import { ensureDirectory } from "./inbox.ts";
 
 /** What nobody is given, whatever is allowed: neither it, nor what is in it, nor what it is in. */
@@ -29,50 +33,59 @@ const CREDENTIALS: ReadonlySet<string> = new Set([
 const SESSION = "/session/";
 
 /** Patterns of the paths, from the session directory, that mounts are seen at: outside the mirror and the quota. */
-export function mountPatterns({ mounts, skills }: Pick<AgentDefinition, "mounts" | "skills">): string[] {
-  return [...mounts, ...skills]
-    .map(({ target }) => target.slice(SESSION.length))
-    .flatMap((path) => [path, `${path}/**`]);
+export function mountPatterns(targets: readonly string[]): string[] {
+  return targets.map((target) => target.slice(SESSION.length)).flatMap((path) => [path, `${path}/**`]);
 }
 
 /** Paths of the directories that mount points are in, from the session directory. */
-export function mountParents({ mounts, skills }: Pick<AgentDefinition, "mounts" | "skills">): string[] {
-  return [...mounts, ...skills].flatMap(({ target }) => {
+export function mountParents(targets: readonly string[]): string[] {
+  return targets.flatMap((target) => {
     const names = target.slice(SESSION.length).split("/").slice(0, -1);
     return names.map((_, index) => names.slice(0, index + 1).join("/"));
   });
 }
 
-/** Whether a definition's sandboxes have anything mounted below the session directory. */
-export function hasMounts({ mounts, skills }: Pick<AgentDefinition, "mounts" | "skills">): boolean {
-  return mounts.length + skills.length > 0;
-}
-
 /**
- * Finds what an agent's mounts come to on this host, now: a definition is no permission, and what was a directory an hour
+ * Finds what mounts, an agent's and a message's, come to on this host, now: a definition is no permission, and what was a directory an hour
  * ago may be a link today. A link is followed before it is judged.
  *
  * @param ownPaths of the worker, which no agent may see
  * @throws MountDeniedError for one that is required; the others are left out, and logged
  */
 export async function resolveMounts(
-  { mounts, tenant }: AgentDefinition,
+  definition: AgentDefinition,
+  grants: Grants,
   allowed: readonly AllowedMount[],
   ownPaths: readonly string[],
   log: Logger,
 ): Promise<SandboxMount[]> {
+  const { mounts, tenant, mountsByMessage } = definition;
+  const taken = overlappingTarget(foreignTargets(definition, grants));
   const resolved: SandboxMount[] = [];
-  for (const mount of mounts) {
+  for (const mount of [...mounts, ...grants.mounts]) {
     try {
-      const source = await sourceOf(mount, tenant, ownPaths);
+      const ofMessage = grants.mounts.includes(mount);
+      if (ofMessage && !mountsByMessage)
+        throw new MountDeniedError("MOUNT_NOT_BY_MESSAGE", mount.name, "its agent takes none from messages");
+      if (ofMessage && taken !== undefined)
+        throw new MountDeniedError("MOUNT_TARGET_TAKEN", mount.name, `its agent has another one at ${taken}`);
+      const source = await sourceOf(mount, tenant, ofMessage ? undefined : grants.user, ownPaths);
       await checkAllowed(mount, source, tenant, allowed);
       resolved.push({ source, target: mount.target, readOnly: mount.mode === "ro" });
     } catch (error) {
-      if (!(error instanceof MountDeniedError) || mount.required) throw error;
+      if (!(error instanceof MountDeniedError)) throw error;
+      // No retry makes it another message.
+      if (grants.mounts.includes(mount)) throw new MessageMountDeniedError(error);
+      if (mount.required) throw error;
       log.warn({ err: error, mount: mount.name }, "a mount is left out");
     }
   }
   return resolved;
+}
+
+/** Directories of the session that an agent's access policy is enforced by mounts over. */
+export function accessPoints({ access }: AgentDefinition): string[] {
+  return accessMountPoints(accessRules(access));
 }
 
 /**
@@ -81,13 +94,13 @@ export async function resolveMounts(
  */
 export async function makeMountPoints(
   slotDirectory: string,
-  mounts: readonly SandboxMount[],
+  targets: readonly string[],
   owner: SandboxUser,
 ): Promise<void> {
-  if (mounts.length === 0) return;
+  if (targets.length === 0) return;
   const tree = SessionTree.open(slotDirectory);
   try {
-    for (const { target } of mounts) {
+    for (const target of targets) {
       const names = target.slice(SESSION.length).split("/");
       for (let depth = 1; depth <= names.length; depth++)
         await ensureDirectory(tree, names.slice(0, depth).join("/"), owner);
@@ -100,9 +113,11 @@ export async function makeMountPoints(
 async function sourceOf(
   { name, source: template }: MountDefinition,
   tenant: string,
+  user: string | undefined,
   ownPaths: readonly string[],
 ): Promise<string> {
-  const given = template.replaceAll("{tenant}", tenant);
+  const forTenant = template.replaceAll("{tenant}", tenant);
+  const given = user === undefined ? forTenant : forTenant.replaceAll(USER_PLACEHOLDER, user);
   let source: string;
   let names: string[];
   try {

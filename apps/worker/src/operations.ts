@@ -28,6 +28,8 @@ import {
 } from "@longshore/shared";
 import type { CommitPoint } from "./commit-point.ts";
 import { GenerationUnreadableError, PathExcludedError, UploadContentError } from "./errors.ts";
+import { foreignTargets, NO_GRANTS } from "./grants.ts";
+import { mountPatterns } from "./mounts.ts";
 
 /** Where an operation is applied: to a live session, or to one of which no directory is there. */
 export type OperationPlace = { readonly copy: WorkingCopy } | { readonly base: Commit | undefined };
@@ -56,7 +58,9 @@ export class Operations {
 
   constructor(options: OperationsOptions) {
     this.#options = options;
-    this.#isExcluded = compilePatterns(options.definition.exclude) ?? (() => false);
+    const { definition } = options;
+    const foreign = mountPatterns(foreignTargets(definition, NO_GRANTS));
+    this.#isExcluded = compilePatterns([...definition.exclude, ...foreign]) ?? (() => false);
   }
 
   /**

@@ -27,6 +27,7 @@ async function promptWith(files: readonly ReturnType<typeof attached>[], abiliti
   const blocks = await buildPrompt(
     {
       messages: [messageWith(files)],
+      turnId: "t",
       sent: [],
       destinations: {},
       read: async ({ name }) => {

@@ -1,4 +1,10 @@
-import { type AcceptedMessage, type AskedQuestion, hashId, type SessionState } from "@longshore/shared";
+import {
+  type AcceptedMessage,
+  type AskedQuestion,
+  type Clock,
+  hashId,
+  type SessionState,
+} from "@longshore/shared";
 import { TooManyQuestionsError } from "./errors.ts";
 import type { Hints } from "./hints.ts";
 import { type Answer, chosenOption, type Question } from "./question.ts";
@@ -13,6 +19,7 @@ export interface QuestionsOptions {
   readonly sessionId: string;
   readonly turnId: string;
   readonly hints: Hints;
+  readonly clock: Clock;
   /** The messages of the turn: whoever sent one of them may answer. */
   readonly waking: readonly AcceptedMessage[];
   /** Says the question to the conversation, from when on it can be answered. */
@@ -33,6 +40,7 @@ export class Questions {
   readonly #asked = new Map<string, number>();
   #count = 0;
   #waiting = 0;
+  #endedAt = Number.NEGATIVE_INFINITY;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(options: QuestionsOptions) {
@@ -44,9 +52,9 @@ export class Questions {
     return this.#answers;
   }
 
-  /** Whether the agent waits for somebody, so that its silence is none. */
-  get isAsking(): boolean {
-    return this.#waiting > 0;
+  /** See `PromptOptions.askedUntil`. */
+  get askedUntil(): number {
+    return this.#waiting > 0 ? this.#options.clock.monotonic() : this.#endedAt;
   }
 
   /** @returns undefined when nobody answered in time. @throws TooManyQuestionsError; errors of `say`; the signal's reason */
@@ -59,6 +67,7 @@ export class Questions {
       return await answer;
     } finally {
       this.#waiting--;
+      this.#endedAt = this.#options.clock.monotonic();
     }
   }
 

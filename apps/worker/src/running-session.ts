@@ -1,8 +1,10 @@
-import type { Sandbox, SandboxUser, Slots } from "@longshore/sandbox";
+import { diskSpaceOf, type Sandbox, type SandboxUser, type Slots, type SlotUse } from "@longshore/sandbox";
 import type { Mirror, WorkingCopy } from "@longshore/session-store";
-import type { AgentDefinition } from "@longshore/shared";
+import type { AgentDefinition, Clock } from "@longshore/shared";
 import type { Agent } from "./agent.ts";
+import { DiskWatch } from "./disk-watch.ts";
 import { mountPatterns } from "./mounts.ts";
+import type { Volumes } from "./volumes.ts";
 
 /** What an activation does to the sandbox over its session's directory. */
 export type HeldSandbox = Pick<Sandbox, "pause" | "resume" | "destroy">;
@@ -19,8 +21,12 @@ export class RunningSession {
   readonly definition: AgentDefinition;
   readonly slotDirectory: string;
   readonly user: SandboxUser;
+  readonly volumes: Volumes;
+  readonly #targets: readonly string[];
   readonly #sandbox: HeldSandbox;
   readonly #furnish: () => Promise<void>;
+  readonly #use: SlotUse;
+  readonly #isBounded: boolean;
   #isPaused = false;
   #mayHaveChanged = true;
 
@@ -29,18 +35,26 @@ export class RunningSession {
     readonly sandbox: HeldSandbox;
     readonly copy: WorkingCopy;
     readonly definition: AgentDefinition;
-    readonly slots: Pick<Slots, "furnish">;
+    readonly slots: Pick<Slots, "furnish" | "isBounded">;
+    readonly use: SlotUse;
     /** Names the slot. */
     readonly nonce: string;
     readonly slotDirectory: string;
     readonly user: SandboxUser;
+    readonly volumes: Volumes;
+    /** As `foreignTargets` has them. */
+    readonly targets: readonly string[];
   }) {
     this.agent = options.agent;
     this.copy = options.copy;
     this.definition = options.definition;
     this.slotDirectory = options.slotDirectory;
     this.user = options.user;
+    this.volumes = options.volumes;
+    this.#targets = options.targets;
     this.#sandbox = options.sandbox;
+    this.#use = options.use;
+    this.#isBounded = options.slots.isBounded(options.use.runtime);
     this.#furnish = () => options.slots.furnish(options.nonce, options.user);
   }
 
@@ -62,6 +76,13 @@ export class RunningSession {
     this.#isPaused = false;
   }
 
+  /** Keeps what the sandbox can write to its quota, where the kernel does not. @param onFailure as of `DiskWatch` */
+  watchDisk(clock: Clock, onFailure: (error: unknown) => void): DiskWatch | undefined {
+    if (this.#isBounded) return undefined;
+    const directories = [this.slotDirectory, ...this.volumes.writtenDirectories];
+    return new DiskWatch({ directories, most: diskSpaceOf(this.#use.quota), clock, onFailure });
+  }
+
   /**
    * Stores what changed, with the session's directories in place, whatever the agent made of them: the next sandbox
    * needs them. It has to be paused.
@@ -70,11 +91,9 @@ export class RunningSession {
    * @throws QuotaExceededError with the numbers; errors of the store
    */
   async mirror(signal: AbortSignal, onRead: () => void = () => undefined): Promise<Mirror> {
-    const { limits } = this.definition;
-    const exclude = [...this.definition.exclude, ...mountPatterns(this.definition)];
+    const exclude = [...this.definition.exclude, ...mountPatterns(this.#targets)];
     await this.#furnish();
     this.#mayHaveChanged = false;
-    const quota = { bytes: limits.disk, files: limits.files };
-    return await this.copy.mirror({ exclude, quota, signal, onRead });
+    return await this.copy.mirror({ exclude, quota: this.#use.quota, signal, onRead });
   }
 }

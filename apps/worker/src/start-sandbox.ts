@@ -5,8 +5,9 @@ import type {
   SandboxMount,
   SandboxRuntime,
   SandboxUser,
+  SlotUse,
 } from "@longshore/sandbox";
-import type { AgentDefinition } from "@longshore/shared";
+import { type AgentDefinition, accessRules } from "@longshore/shared";
 import type { ToolServer } from "./tools/tool-server.ts";
 
 export interface SandboxPlace {
@@ -19,6 +20,11 @@ export interface SandboxPlace {
   readonly mounts?: readonly SandboxMount[];
   /** Its way out. @default none */
   readonly egress?: EgressProxy | undefined;
+}
+
+/** What the directories are for that an agent's sandbox writes, and how much it may. */
+export function slotUse({ limits }: AgentDefinition, { name }: SandboxRuntime): SlotUse {
+  return { runtime: name, quota: { bytes: limits.disk, files: limits.files } };
 }
 
 /** Starts an agent's sandbox as its definition says. @throws as `SandboxRuntime.start` */
@@ -48,6 +54,7 @@ export async function startSandbox(
           ]),
         ),
       },
+      access: accessRules(definition.access),
       workingDirectory: "/session/workspace",
       limits: {
         memoryBytes: definition.limits.memory,

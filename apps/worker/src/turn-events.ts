@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import type { AgentContext, Logger, SessionEvent, SessionState, TokenCounts } from "@longshore/shared";
 import type { PlanEntry } from "./agent.ts";
 
@@ -6,7 +7,9 @@ const GATHER_MS = 50;
 /** Text that waits to be said, in characters; what comes beyond it while Redis is slow is left out. */
 const WAITING_MAX = 64 * 1024;
 /** Events that wait to be written; what comes beyond them is left out. */
-const WRITES_WAITING_MAX = 256;
+const WAITING_EVENTS_MAX = 256;
+/** Events of one write, so that Redis is not held up. */
+const TOGETHER_MAX = 64;
 /** The text of one event, in characters. */
 const EVENT_TEXT_MAX = 16 * 1024;
 /** Entries of a plan that are repeated, and the characters of each. */
@@ -17,7 +20,7 @@ const STATUS_MAX = 64;
 
 /**
  * Says what happens in a turn to the session's events, in order: one write at a time, text gathered,
- * bounded. Events are for those who watch: a write that fails is logged and fails nothing.
+ * bounded. What waits goes together. Events are for those who watch: a write that fails is logged and fails nothing.
  */
 export class TurnEvents {
   readonly #state: SessionState;
@@ -26,8 +29,9 @@ export class TurnEvents {
   readonly #log: Logger;
   #text = "";
   #timer: NodeJS.Timeout | undefined;
-  #writes: Promise<void> = Promise.resolve();
-  #writesWaiting = 0;
+  #figuresTimer: NodeJS.Timeout | undefined;
+  readonly #waiting: SessionEvent[] = [];
+  #writing: Promise<void> | undefined;
 
   constructor(options: {
     readonly state: SessionState;
@@ -81,19 +85,22 @@ export class TurnEvents {
   }
 
   usage(usage: { readonly tokens?: TokenCounts; readonly context?: AgentContext }): void {
-    this.#write({ type: "usage", turnId: this.#turnId, ...usage });
+    this.#enqueue({ type: "usage", turnId: this.#turnId, ...usage });
+    // Figures go with what is said next: its first word does not wait for them.
+    this.#figuresTimer ??= setTimeout(() => this.#writeWaiting(), GATHER_MS);
   }
 
   /** Resolves when everything said so far was written, or could not be, or is not waited for any more. */
   async flush(signal: AbortSignal): Promise<void> {
     this.#flushText();
+    this.#writeWaiting();
     if (signal.aborted) return;
     let onAbort: (() => void) | undefined;
     const aborted = new Promise<void>((resolve) => {
       onAbort = resolve;
       signal.addEventListener("abort", onAbort, { once: true });
     });
-    await Promise.race([this.#writes, aborted]);
+    await Promise.race([this.#writing, aborted]);
     if (onAbort) signal.removeEventListener("abort", onAbort);
   }
 
@@ -108,11 +115,29 @@ export class TurnEvents {
   }
 
   #write(event: SessionEvent): void {
-    if (this.#writesWaiting >= WRITES_WAITING_MAX) return;
-    this.#writesWaiting++;
-    this.#writes = this.#writes
-      .then(() => this.#state.addEvent(this.#sessionId, event))
-      .catch((error: unknown) => this.#log.warn({ err: error }, "an event was not written"))
-      .finally(() => this.#writesWaiting--);
+    this.#enqueue(event);
+    this.#writeWaiting();
+  }
+
+  #enqueue(event: SessionEvent): void {
+    if (this.#waiting.length < WAITING_EVENTS_MAX) this.#waiting.push(event);
+  }
+
+  #writeWaiting(): void {
+    clearTimeout(this.#figuresTimer);
+    this.#figuresTimer = undefined;
+    if (this.#waiting.length > 0) this.#writing ??= this.#writeAll();
+  }
+
+  async #writeAll(): Promise<void> {
+    // What the agent said in one breath is one write, and its first word waits for no other one's.
+    await setImmediate();
+    while (this.#waiting.length > 0) {
+      const events = this.#waiting.splice(0, TOGETHER_MAX);
+      await this.#state
+        .addEvents(this.#sessionId, events)
+        .catch((error: unknown) => this.#log.warn({ err: error }, "events were not written"));
+    }
+    this.#writing = undefined;
   }
 }

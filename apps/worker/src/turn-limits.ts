@@ -6,7 +6,7 @@ export class TurnLimits {
   readonly #clock: Clock;
   readonly #idleMs: number;
   readonly #stderrTail: () => string;
-  readonly #isExcused: () => boolean;
+  readonly #excusedUntil: () => number;
   readonly #exceeded = new AbortController();
   readonly #turnTimer: NodeJS.Timeout;
   #idleTimer: NodeJS.Timeout | undefined;
@@ -14,18 +14,18 @@ export class TurnLimits {
 
   /**
    * @param stderrTail read when a limit is exceeded, for its error
-   * @param isExcused whether there is a reason for its silence
+   * @param excusedUntil until when there was a reason for its silence, in ms of the clock: now, while there is
    */
   constructor(
     { turn, idle }: AgentDefinition["limits"],
     clock: Clock,
     stderrTail: () => string,
-    isExcused: () => boolean,
+    excusedUntil: () => number,
   ) {
     this.#clock = clock;
     this.#idleMs = idle;
     this.#stderrTail = stderrTail;
-    this.#isExcused = isExcused;
+    this.#excusedUntil = excusedUntil;
     this.#turnTimer = setTimeout(() => this.#exceed("turn", turn), turn);
     this.#lastSign = clock.monotonic();
     this.#watchIdle(idle);
@@ -49,8 +49,8 @@ export class TurnLimits {
   /** One timer for all signs, which may be many thousand a second. */
   #watchIdle(inMs: number): void {
     this.#idleTimer = setTimeout(() => {
-      if (this.#isExcused()) this.sign();
-      const leftMs = this.#lastSign + this.#idleMs - this.#clock.monotonic();
+      const silentSince = Math.max(this.#lastSign, this.#excusedUntil());
+      const leftMs = silentSince + this.#idleMs - this.#clock.monotonic();
       if (leftMs > 0) this.#watchIdle(leftMs);
       else this.#exceed("idle", this.#idleMs);
     }, inMs);

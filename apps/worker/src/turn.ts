@@ -42,6 +42,7 @@ import { Questions } from "./questions.ts";
 import { replyTo } from "./replies.ts";
 import { ReplyText } from "./reply-text.ts";
 import type { RunningSession } from "./running-session.ts";
+import type { SessionTools } from "./tools/session-tools.ts";
 import { TurnEvents } from "./turn-events.ts";
 import { TurnLog } from "./turn-log.ts";
 import { endTurnMessages, type TurnMessages } from "./turn-messages.ts";
@@ -72,6 +73,8 @@ export interface TurnOptions {
   readonly worker: string;
   /** Other conversations that the agent may write to while it answers one. */
   readonly destinationsOf: (conversation: Destination) => Readonly<Record<string, ConversationPlace>>;
+  /** The fleet's tools, called in this turn's name. */
+  readonly tools: SessionTools;
   /** The agent's own, where it has any. */
   readonly agentSessionId: string | undefined;
   readonly phases: PhaseTimes;
@@ -220,12 +223,14 @@ export class Turn {
       take: () => this.#inOrder(() => this.#checkpoint()),
       onFailure: (error) => this.#failed.abort(error),
     });
+    const disk = running.watchDisk(clock, (error) => this.#failed.abort(error));
     this.#isPrompting = true;
     this.#log.info({ messageIds: this.#messageIds, phases: phases.times }, "prompt sent");
     try {
       const sent = sentBefore(readNote(running.copy.base)).map(({ text }) => text);
       await running.agent.prompt(
         {
+          turnId: this.#id,
           messages: this.#messages.inOrder,
           sent,
           destinations: this.#options.destinationsOf(this.conversation),
@@ -235,14 +240,15 @@ export class Turn {
           onUpdate: (update) => this.#follow(update, text, events),
           send: (message) => this.send(message),
           ask: (question) => this.ask(question),
-          isAsking: () => this.#questions.isAsking,
+          tools: this.#options.tools,
+          askedUntil: () => this.#questions.askedUntil,
           signal,
         },
       );
     } finally {
       this.#isPrompting = false;
       this.#prompted.abort(new NoTurnError());
-      await checkpoints.stop();
+      await Promise.all([checkpoints.stop(), disk?.stop()]);
       await this.#committing;
       await events.flush(keeper.signal);
     }
@@ -291,7 +297,7 @@ export class Turn {
   #countTokens(tokens: SessionUsage["tokens"]): void {
     const { metrics, ref, agentName: agent } = this.#options;
     for (const [kind, count] of Object.entries(tokens) as [TokenKind, number][])
-      metrics.agentTokens.inc({ tenant: ref.tenant, agent, kind }, count);
+      metrics.tokens.inc({ tenant: ref.tenant, agent, kind }, count);
   }
 
   /**
@@ -480,7 +486,7 @@ export class Turn {
     const mirror = await running.mirror(signal);
     phases.measure("mirror", mirroredAt);
     const committedAt = clock.monotonic();
-    const commit = await commits.commit(running.copy, mirror, "turn", {
+    const commit = await commits.commit(running, mirror, {
       agent: agentName,
       turnId: this.#id,
       agentSessionId,

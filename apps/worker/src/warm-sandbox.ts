@@ -5,8 +5,9 @@ import { AcpAgent } from "./acp-agent.ts";
 import type { ActivationParts } from "./activation.ts";
 import { definitionHash } from "./definition-hash.ts";
 import { type Egress, openEgress } from "./egress.ts";
+import { NO_GRANTS } from "./grants.ts";
 import { makeMountPoints } from "./mounts.ts";
-import { startSandbox } from "./start-sandbox.ts";
+import { slotUse, startSandbox } from "./start-sandbox.ts";
 import { ToolServer } from "./tools/tool-server.ts";
 
 /** An agent whose sandboxes are to be held warm. */
@@ -20,7 +21,7 @@ export function warmAgent(name: string, definition: AgentDefinition): WarmAgent 
 
 export interface WarmSandboxParts
   extends Pick<ActivationParts, "runtimeOf" | "mountsOf" | "clock" | "host" | "worker" | "log" | "metrics"> {
-  readonly slots: Pick<Slots, "create" | "furnish" | "remove">;
+  readonly slots: Pick<Slots, "create" | "remove">;
   readonly users: Pick<SandboxUsers, "acquire" | "release">;
 }
 
@@ -52,15 +53,19 @@ export class WarmSandbox implements WarmMember {
     const { definition, hash } = this.#kind;
     const user = await users.acquire();
     this.#user = user;
-    const slotDirectory = await slots.create(this.nonce, user);
+    const runtime = runtimeOf(definition);
+    const slotDirectory = await slots.create(this.nonce, user, slotUse(definition, runtime));
     this.#slotDirectory = slotDirectory;
-    await slots.furnish(this.nonce, user);
     const whose = { host, worker, tenant: definition.tenant, sessionId: "", epoch: 0 };
     const labels = { ...whose, nonce: this.nonce, definition: hash };
-    const mounts = await mountsOf(definition, log);
-    await makeMountPoints(slotDirectory, mounts, user);
+    const mounts = await mountsOf(definition, NO_GRANTS, log);
+    await makeMountPoints(
+      slotDirectory,
+      mounts.map(({ target }) => target),
+      user,
+    );
     const place = { labels, slotDirectory, user, mounts, tools: this.#tools, egress: this.#egress?.proxy };
-    this.#sandbox = await startSandbox(runtimeOf(definition), definition, place, signal);
+    this.#sandbox = await startSandbox(runtime, definition, place, signal);
     this.#agent = new AcpAgent(this.#sandbox, definition, clock);
     await this.#agent.initialize(signal);
     // One that finds files in its home when it opens a session has to find those of `home`, too.

@@ -9,6 +9,8 @@ import {
   BwrapRuntime,
   DockerRuntime,
   SandboxUsers,
+  SlotDiskError,
+  SlotDisks,
   Slots,
   StartBreaker,
   WorkerPresence,
@@ -17,15 +19,18 @@ import { openBackend, SessionStore } from "@longshore/session-store";
 import {
   type AgentDefinition,
   ArtifactLinks,
+  type Configuration,
   ConfigurationSource,
   connectRedis,
   createLogger,
   type Environment,
   environmentSecrets,
+  executableAnyway,
   type Logger,
   longestActivationMs,
   Metrics,
   openReplyWakes,
+  openTurnWakes,
   QUEUE_PREFIX,
   queueNames,
   type RedisClient,
@@ -34,7 +39,11 @@ import {
   ScheduleBook,
   Schedules,
   SessionState,
+  StoredBytes,
   systemClock,
+  TurnOrder,
+  type TurnWakes,
+  VolumeLeases,
 } from "@longshore/shared";
 import { Queue } from "bullmq";
 import type { ActivationParts } from "./activation.ts";
@@ -63,8 +72,18 @@ export interface WorkerParts extends AsyncDisposable {
   readonly onRedisError: (error: Error) => void;
   readonly runtimes: Runtimes;
   readonly agents: () => AgentDefinition[];
+  readonly order: TurnOrder;
+  readonly turnWakes: TurnWakes;
   /** For its activations. */
   readonly parts: Omit<ActivationParts, "takeWarm" | "mayLinger" | "onTurn" | "admit" | "onRest" | "isAlone">;
+}
+
+/** What of access policies nothing enforces; the rest of that kind is refused with the configuration. */
+function tellOfAccess({ agents }: Configuration, log: Logger): void {
+  for (const [agent, definition] of Object.entries(agents)) {
+    const paths = executableAnyway(definition);
+    if (paths.length > 0) log.warn({ agent, paths }, "nothing keeps the agent from executing what is there");
+  }
 }
 
 /**
@@ -81,11 +100,15 @@ export async function openWorkerParts(
   const source = new ConfigurationSource({
     path: environment.LONGSHORE_CONFIG,
     environment: variables,
-    onReload: () => log.info("configuration reloaded"),
+    onReload: () => {
+      log.info("configuration reloaded");
+      tellOfAccess(source.current, log);
+    },
     onRefused: (error) => log.error({ err: error }, "the new configuration is refused; the old one stays"),
   });
   source.secrets.add(environmentSecrets(variables));
   const log = createLogger({ name: "worker", level: environment.LOG_LEVEL, secrets: source.secrets });
+  tellOfAccess(source.current, log);
   const host = hostname();
   // New for each start: labels tell whose a sandbox is.
   const workerId = `${environment.LONGSHORE_WORKER_ID ?? host}-${randomBytes(4).toString("hex")}`;
@@ -106,10 +129,15 @@ export async function openWorkerParts(
   cleanUp.defer(() => redis.disconnect());
   const queueConnection = connectRedis(environment.REDIS_URL, { onError: onRedisError });
   cleanUp.defer(() => queueConnection.disconnect());
-  const subscriber = connectRedis(environment.REDIS_URL, { listens: true, onError: onRedisError });
+  const subscriber = connectRedis(environment.REDIS_URL, { onError: onRedisError });
   cleanUp.defer(() => subscriber.disconnect());
 
+  const stored = new StoredBytes(redis, (error) =>
+    log.warn({ err: error }, "what was stored is counted later"),
+  );
+  cleanUp.defer(() => stored.close());
   const store = new SessionStore({
+    onStored: (tenant, bytes) => stored.add(tenant, bytes),
     backend: openBackend(environment.OBJECT_STORE_URL, {
       ...(environment.S3_ENDPOINT === undefined ? {} : { endpoint: environment.S3_ENDPOINT }),
       forcePathStyle: environment.S3_FORCE_PATH_STYLE,
@@ -154,6 +182,10 @@ export async function openWorkerParts(
   const replyWakes = openReplyWakes(queueConnection);
   replyWakes.queue.on("error", onRedisError);
   cleanUp.defer(() => replyWakes.close());
+  const order = new TurnOrder(redis);
+  const turnWakes = openTurnWakes(queueConnection, order);
+  turnWakes.queue.on("error", onRedisError);
+  cleanUp.defer(() => turnWakes.close());
   const inbound = new Queue(queueNames.inbound, { connection: queueConnection, prefix: QUEUE_PREFIX });
   inbound.on("error", onRedisError);
   cleanUp.defer(() => inbound.close());
@@ -167,15 +199,16 @@ export async function openWorkerParts(
   const opened = cleanUp.move();
   return {
     ...{ environment, source, log, metrics, workerId, redis, queueConnection, subscriber, onRedisError },
-    ...{ runtimes, agents },
+    ...{ runtimes, agents, order, turnWakes },
     parts: {
       state,
       store,
-      slots: new Slots(runDirectory, workerId),
+      volumes: { leases: new VolumeLeases(redis), wakes: turnWakes },
+      slots: new Slots(runDirectory, workerId, await openDisks(runDirectory, workerId, log)),
       users,
       runtimeOf: (agent) => runtimes.of(agent),
-      mountsOf: async (agent, log) => [
-        ...(await resolveMounts(agent, source.current.mounts, ownPaths(environment), log)),
+      mountsOf: async (agent, grants, log) => [
+        ...(await resolveMounts(agent, grants, source.current.mounts, ownPaths(environment), log)),
         ...(await skills.mountsOf(agent)),
       ],
       replyWakes,
@@ -197,9 +230,25 @@ export async function openWorkerParts(
       host,
       worker: workerId,
       leaseMs: settings.lease,
+      quantum: () => source.current.worker.quantum,
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
+}
+
+/** Undefined where directories of this host can't be bounded by file systems of their own: they are watched then. */
+async function openDisks(
+  runDirectory: string,
+  workerId: string,
+  log: Logger,
+): Promise<SlotDisks | undefined> {
+  try {
+    return await SlotDisks.open(runDirectory, workerId);
+  } catch (error) {
+    if (!(error instanceof SlotDiskError)) throw error;
+    log.warn({ err: error }, "session directories are kept to their quota by a look at them each second");
+    return undefined;
+  }
 }
 
 /** What holds other sessions' files, or the fleet's secrets: no mount may show it. */

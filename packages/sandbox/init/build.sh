@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds what is put into sandboxes into packages/sandbox/dist, static, for any image. Needs a C compiler, musl and SQLite
+# Builds what is put into sandboxes, and longshore-host for beside them, into packages/sandbox/dist, static, for any image. Needs a C compiler, musl and SQLite
 # (Debian: musl-tools, libsqlite3-dev). Arguments: other compiler and flags, as a test has that builds longshore-init with sanitizers.
 set -eu
 cd "$(dirname "$0")"
@@ -14,7 +14,10 @@ trap 'rm -f "$unfinished"' EXIT
 # shellcheck disable=SC2086
 "${CC:-musl-gcc}" -static -Os -s -fstack-protector-strong $warnings -o "$unfinished" longshore-init.c
 mv "$unfinished" ../dist/longshore-init
-# Against glibc, which Debian's archive of SQLite is made for.
+# Against glibc: musl-tools has no headers of the kernel, and Debian's archive of SQLite is made for it.
+# shellcheck disable=SC2086
+gcc -static -Os -s -fstack-protector-strong $warnings -o "$unfinished" longshore-host.c
+mv "$unfinished" ../dist/longshore-host
 # shellcheck disable=SC2086
 gcc -static -Os -s -fstack-protector-strong $warnings -o "$unfinished" longshore-mailbox.c -Wl,--no-warnings -lsqlite3 -lm
 mv "$unfinished" ../dist/longshore-mailbox

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -48,6 +49,8 @@ enum { STATUS_LIFELINE = 124, STATUS_FAILED = 125, STATUS_NOT_RUNNABLE = 126, ST
 
 /* Connections carried at once; more wait in the kernel's queue until one ends. */
 #define CONNECTIONS_MAX 256
+/* What is beyond that queue's length is neither refused nor heard, and tried again by its kernel a second later. */
+#define QUEUE_MAX 4096
 #define BUFFER_BYTES 32768
 /* A blocking pipe that poll calls writable takes as much without blocking. */
 #define PIPE_BYTES 4096
@@ -205,8 +208,10 @@ static int listen_egress(void) {
   int yes = 1;
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(EGRESS_PORT)};
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  /* Connections have it from the listener: else what a provider says bit by bit waits for the agent's late acknowledgements (40 ms). */
   if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
-      bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 128) != 0) {
+      setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) != 0 ||
+      bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, QUEUE_MAX) != 0) {
     exit(complain("can't listen on the loopback port %d: %s", EGRESS_PORT, strerror(errno)));
   }
   return listener;

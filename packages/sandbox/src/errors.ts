@@ -90,6 +90,16 @@ export class SandboxStartError extends LongshoreError {
   }
 }
 
+/** A slot can't have a file system of its own, or has it no more room for one: the host's trouble, and no agent's. */
+export class SlotDiskError extends LongshoreError {
+  constructor(reason: string, cause?: unknown) {
+    super("SLOT_DISK_FAILED", `a session directory can't have a file system of its own: ${reason}`, {
+      retryable: true,
+      cause,
+    });
+  }
+}
+
 /** The sandbox is there and the agent's program is not, or can't be run by the sandbox's user. */
 export class CommandFailedError extends LongshoreError {
   /** Empty for the image's own. */

@@ -1,3 +1,4 @@
+export { accessMountPoints } from "./access-mounts.ts";
 export { BwrapRuntime, type BwrapRuntimeOptions } from "./bwrap/bwrap-runtime.ts";
 export type { CgroupAbilities, CgroupTree, SandboxCgroup } from "./bwrap/cgroup.ts";
 export { findHostTools, type HostTools } from "./bwrap/host-tools.ts";
@@ -19,6 +20,7 @@ export {
   SandboxStartError,
   SandboxStuckError,
   SandboxUsersExhaustedError,
+  SlotDiskError,
   WorkerIdTakenError,
 } from "./errors.ts";
 export { EGRESS_PORT, TOOLS_COMMAND } from "./helper/helper-paths.ts";
@@ -39,7 +41,8 @@ export type {
   ServeConnection,
 } from "./sandbox.ts";
 export { SandboxUsers, type SandboxUsersOptions } from "./sandbox-users.ts";
-export { SESSION_DIRECTORIES, Slots } from "./slots.ts";
+export { type DiskQuota, diskSpaceOf, SlotDisks } from "./slot-disks.ts";
+export { SESSION_DIRECTORIES, Slots, type SlotUse } from "./slots.ts";
 export { StartBreaker } from "./start-breaker.ts";
 export { type WarmKind, type WarmMember, WarmPool, type WarmPoolOptions } from "./warm-pool.ts";
 export { WorkerPresence } from "./worker-presence.ts";

@@ -11,7 +11,9 @@ export const PASSABLE_MODE = 0o711;
  *     workers/<worker id>/presence.sock   tells whether the worker lives
  *     workers/<worker id>/sandboxes/      labels of its bubblewrap sandboxes
  *     workers/<worker id>/slots/<nonce>/  the session directory of an activation
+ *     workers/<worker id>/images/<nonce>  the file system of a slot that has one of its own
  *     workers/<worker id>/sockets/<nonce>/  what a sandbox reaches its worker by
+ *     templates/<bytes>-<files>           empty file systems that images of slots are copied from
  *     users/<uid>                         whose place a user id is
  *     init/                               the helper that runs in sandboxes, by the hash of its content
  *     bwrap/                              the seccomp filter
@@ -33,6 +35,14 @@ export function workerDirectory(runDirectory: string, workerId: string): string 
 
 export function slotsDirectory(runDirectory: string, workerId: string): string {
   return join(workerDirectory(runDirectory, workerId), "slots");
+}
+
+export function imagesDirectory(runDirectory: string, workerId: string): string {
+  return join(workerDirectory(runDirectory, workerId), "images");
+}
+
+export function templatesDirectory(runDirectory: string): string {
+  return join(runDirectory, "templates");
 }
 
 export function socketsDirectory(runDirectory: string, workerId: string): string {

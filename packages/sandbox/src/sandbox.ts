@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
+import type { AccessRule } from "@longshore/shared";
 
 /** Whose sandbox it is. Every container, cgroup and record carries all of it, so that a reaper can judge. */
 export interface SandboxLabels {
@@ -77,6 +78,11 @@ export interface SandboxSpec {
   readonly user: SandboxUser;
   /** @default none */
   readonly mounts?: readonly SandboxMount[];
+  /**
+   * What it may do where, every directory before what is in it. The directories of `accessMountPoints` exist in the slot, and
+   * nothing on the way to them is a link. @default all of the session and of /tmp is writable, all else readable
+   */
+  readonly access?: readonly AccessRule[];
   readonly limits: SandboxLimits;
   /** docker: name of an OCI runtime that the engine knows (`runc`, `runsc`). @default the engine's own */
   readonly ociRuntime?: string;
@@ -97,7 +103,7 @@ export interface SandboxExit {
   readonly exitCode: number | null;
   /** Name of the signal that `exitCode` tells of; a program that exits with 137 by itself looks the same. */
   readonly signal: string | null;
-  /** The kernel killed the main process because the sandbox's memory was used up. */
+  /** The kernel killed the main process since memory was used up; of gVisor not always told by the engine. */
   readonly outOfMemory: boolean;
 }
 
@@ -177,6 +183,11 @@ export interface SandboxRuntime {
    * EngineTimeoutError
    */
   start(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox>;
+  /**
+   * Told that a start with these labels comes as soon as its slot is there, so that both get ready at the same time. What is made
+   * for one that does not come is the reaper's to remove.
+   */
+  foresee?(labels: Pick<SandboxLabels, "worker" | "nonce">): void;
   /**
    * Removes the sandboxes of this host and run directory whose activation is over.
    * @throws EngineUnreachableError, EngineTimeoutError when it can't even look

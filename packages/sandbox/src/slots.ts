@@ -1,11 +1,12 @@
 // biome-ignore-all lint/style/noRestrictedImports: the directory of slots is the host's; what is in a slot is SessionTree's
 
-import { chmod, chown, mkdir, readdir, rename } from "node:fs/promises";
+import { chmod, chown, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf, PathNotFoundError, SessionTree } from "@longshore/shared";
 import { SandboxSpecError } from "./errors.ts";
-import { PASSABLE_MODE, slotsDirectory } from "./run-directory.ts";
-import type { SandboxUser } from "./sandbox.ts";
+import { imagesDirectory, PASSABLE_MODE, slotsDirectory } from "./run-directory.ts";
+import type { SandboxRuntime, SandboxUser } from "./sandbox.ts";
+import { type DiskQuota, type SlotDisks, unmountSlot } from "./slot-disks.ts";
 import { isSafeName } from "./validate-spec.ts";
 
 /** What every session directory has: the places of its agent and of its messages. */
@@ -13,15 +14,32 @@ export const SESSION_DIRECTORIES: readonly string[] = ["workspace", "home", "inb
 const PRIVATE_MODE = 0o700;
 const REMOVING = ".removing-";
 
+/** What a slot is for. */
+export interface SlotUse {
+  readonly runtime: SandboxRuntime["name"];
+  /** Kept to where `isBounded`. */
+  readonly quota: DiskQuota;
+}
+
 /**
  * The slots of one worker: the directories that are mounted into sandboxes as `/session`, one an
  * activation, named by its nonce.
  */
 export class Slots {
   readonly #directory: string;
+  readonly #images: string;
+  readonly #disks: SlotDisks | undefined;
 
-  constructor(runDirectory: string, workerId: string) {
+  /** @param disks what gives slots file systems of their own; without it, what is in them is not bounded here */
+  constructor(runDirectory: string, workerId: string, disks?: SlotDisks) {
     this.#directory = slotsDirectory(runDirectory, workerId);
+    this.#images = imagesDirectory(runDirectory, workerId);
+    this.#disks = disks;
+  }
+
+  /** Whether the kernel keeps slots for sandboxes of a runtime to their quota. */
+  isBounded(runtime: SandboxRuntime["name"]): boolean {
+    return this.#disks?.isSeenBy(runtime) === true;
   }
 
   path(nonce: string): string {
@@ -30,34 +48,72 @@ export class Slots {
   }
 
   /**
-   * Makes an empty slot for its owner alone; one that is there already is left as it is.
+   * Makes a slot for its owner alone; what is in one that is there already is left as it is.
+   * @param use what for. @default without a bound
+   * @param directories made in it, for its owner alone too. @default those of a session
    * @returns its path
+   * @throws SlotDiskError
    */
-  async create(nonce: string, owner: SandboxUser): Promise<string> {
+  async create(
+    nonce: string,
+    owner: SandboxUser,
+    use?: SlotUse,
+    directories = SESSION_DIRECTORIES,
+  ): Promise<string> {
     const path = this.path(nonce);
-    await mkdir(this.#directory, { recursive: true, mode: PASSABLE_MODE });
-    await chmod(this.#directory, PASSABLE_MODE);
     try {
-      await mkdir(path, { mode: PRIVATE_MODE });
-      await chown(path, owner.uid, owner.gid);
+      await this.#makeDirectory(path);
     } catch (error) {
       if (errnoOf(error) !== "EEXIST") throw error;
+      await this.#furnish(nonce, owner, directories);
+      return path;
+    }
+    try {
+      if (use !== undefined && this.isBounded(use.runtime)) {
+        const { quota } = use;
+        await this.#disks?.mount(join(this.#images, nonce), path, { quota, owner, directories });
+      } else {
+        await this.#furnish(nonce, owner, directories);
+        await chown(path, owner.uid, owner.gid);
+      }
+    } catch (error) {
+      await this.remove(nonce);
+      throw error;
     }
     return path;
   }
 
+  async #makeDirectory(path: string): Promise<void> {
+    try {
+      await mkdir(path, { mode: PRIVATE_MODE });
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") throw error;
+      // The worker's first one.
+      await mkdir(this.#directory, { recursive: true, mode: PASSABLE_MODE });
+      await chmod(this.#directory, PASSABLE_MODE);
+      await mkdir(path, { mode: PRIVATE_MODE });
+    }
+  }
+
   /**
-   * Makes the session's four directories directories: before the restore, so that a sandbox can start in its
-   * working directory meanwhile, and after a turn, so that the next one can. What an agent put in the place
-   * of one, a link out of the sandbox perhaps, is removed and not followed (I8).
+   * Makes the session's four directories directories again: after a turn, so that the next one can begin. What an agent put
+   * in the place of one, a link out of the sandbox perhaps, is removed and not followed (I8).
    */
   async furnish(nonce: string, owner: SandboxUser): Promise<void> {
+    await this.#furnish(nonce, owner, SESSION_DIRECTORIES);
+  }
+
+  async #furnish(nonce: string, owner: SandboxUser, directories: readonly string[]): Promise<void> {
+    if (directories.length === 0) return;
     using tree = SessionTree.open(this.path(nonce));
-    for (const name of SESSION_DIRECTORIES) {
-      if (await isDirectory(tree, name)) continue;
+    const made = directories.map(async (name) => {
+      if (await isDirectory(tree, name)) return;
       await tree.remove(name, { recursive: true, missingOk: true });
       await tree.makeDirectory(name, { mode: PRIVATE_MODE, owner });
-    }
+    });
+    // The tree is open until all of them are over.
+    await Promise.allSettled(made);
+    await Promise.all(made);
   }
 
   /**
@@ -67,6 +123,9 @@ export class Slots {
    */
   async remove(nonce: string): Promise<void> {
     const path = this.path(nonce);
+    // Before the mount: what was not written to the disk yet need not be.
+    await rm(join(this.#images, nonce), { force: true });
+    await unmountSlot(path);
     try {
       await rename(path, join(this.#directory, `${REMOVING}${nonce}`));
     } catch (error) {
@@ -100,6 +159,7 @@ export async function removeSlots(directory: string, which: "all" | "cut-off"): 
 }
 
 async function removeSlotEntry(directory: string, name: string): Promise<void> {
+  await unmountSlot(join(directory, name));
   using tree = SessionTree.open(directory);
   await tree.remove(name, { recursive: true, missingOk: true });
 }

@@ -1,6 +1,14 @@
 import { type Clock, LongshoreError, systemClock } from "@longshore/shared";
 import { EngineUnreachableError, RuntimeRestingError, RuntimeUnavailableError } from "./errors.ts";
-import type { IsLive, ReapResult, RuntimeReport, Sandbox, SandboxRuntime, SandboxSpec } from "./sandbox.ts";
+import type {
+  IsLive,
+  ReapResult,
+  RuntimeReport,
+  Sandbox,
+  SandboxLabels,
+  SandboxRuntime,
+  SandboxSpec,
+} from "./sandbox.ts";
 
 /** How long no start is tried after so many failed ones in a row, in milliseconds; the last for all that follow. */
 const RESTS_MS = [0, 0, 10_000, 30_000, 120_000, 300_000, 900_000];
@@ -38,6 +46,10 @@ export class StartBreaker implements SandboxRuntime {
     const resting = this.#resting();
     if (resting !== undefined) throw resting;
     return report;
+  }
+
+  foresee(labels: Pick<SandboxLabels, "worker" | "nonce">): void {
+    this.#runtime.foresee?.(labels);
   }
 
   /** @throws RuntimeRestingError besides what the runtime's own does */

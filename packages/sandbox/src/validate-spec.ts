@@ -40,6 +40,7 @@ export function validateSpec(spec: SandboxSpec): void {
     if (!MOUNTS_BELOW.some((directory) => target.startsWith(directory)))
       throw new SandboxSpecError("mounts.target", `below ${MOUNTS_BELOW.join(" or ")}`);
   }
+  for (const { path } of spec.access ?? []) if (path !== "") requirePath("access", path);
   if (spec.rootfs !== undefined && spec.rootfs !== "host") requirePath("rootfs", spec.rootfs);
   if (spec.command?.length === 0 || spec.command?.some((word) => word.includes("\0"))) {
     throw new SandboxSpecError("command", "at least one word, none with a NUL");

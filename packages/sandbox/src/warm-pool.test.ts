@@ -36,6 +36,9 @@ class FakeMember implements WarmMember {
   }
 }
 
+/** Waits until what `check` asserts is so. */
+const eventually = (check: () => unknown) => vi.waitFor(check, { interval: 1, timeout: 60_000 });
+
 const pools: WarmPool<WarmKind, FakeMember>[] = [];
 
 afterEach(async () => {
@@ -67,7 +70,7 @@ function start(kinds: WarmKind[], options: { readonly hold?: boolean; readonly m
   pools.push(pool);
   pool.start();
   const untilReady = (agent: string, count: number) =>
-    vi.waitFor(() => expect(ready.get(agent) ?? 0).toBe(count), { interval: 1, timeout: 5_000 });
+    eventually(() => expect(ready.get(agent) ?? 0).toBe(count));
   return { pool, members, errors, untilReady };
 }
 
@@ -96,20 +99,20 @@ describe("a warm pool", () => {
 
   test("starts one at a time, by turns for its agents", async () => {
     const { members, untilReady } = start([kind("a", 2), kind("b", 1)], { hold: true });
-    await vi.waitFor(() => expect(members).toHaveLength(1));
+    await eventually(() => expect(members).toHaveLength(1));
     members[0]?.prepared.resolve();
     await untilReady("a", 1);
-    await vi.waitFor(() => expect(members).toHaveLength(2), { interval: 1 });
+    await eventually(() => expect(members).toHaveLength(2));
     expect(members[1]?.kind.name).toBe("b");
     members[1]?.prepared.resolve();
     await untilReady("b", 1);
-    await vi.waitFor(() => expect(members).toHaveLength(3), { interval: 1 });
+    await eventually(() => expect(members).toHaveLength(3));
     expect(members[2]?.kind.name).toBe("a");
   });
 
   test("owns a member from before it is prepared until it is gone", async () => {
     const { pool, members } = start([kind("a", 1)], { hold: true });
-    await vi.waitFor(() => expect(members).toHaveLength(1));
+    await eventually(() => expect(members).toHaveLength(1));
     const nonce = members[0]?.nonce ?? "";
     expect(pool.owns(nonce)).toBe(true);
     await pool.stop();
@@ -125,7 +128,7 @@ describe("a warm pool", () => {
     first.hasEnded = true;
     expect(pool.take("a", "1")).toBeUndefined();
     first.end();
-    await vi.waitFor(() => expect(first.deaths).toBe(1));
+    await eventually(() => expect(first.deaths).toBe(1));
     await untilReady("a", 1);
     expect(pool.take("a", "1")).toBe(members[1]);
   });
@@ -136,7 +139,7 @@ describe("a warm pool", () => {
     await untilReady("a", 2);
     await untilReady("b", 1);
     kinds.splice(0, 2, kind("a", 1, "2"));
-    await vi.waitFor(() => expect(members.slice(0, 3).every(({ deaths }) => deaths === 1)).toBe(true));
+    await eventually(() => expect(members.slice(0, 3).every(({ deaths }) => deaths === 1)).toBe(true));
     await untilReady("a", 1);
     await untilReady("b", 0);
     expect(pool.take("a", "2")?.kind.hash).toBe("2");
@@ -164,7 +167,7 @@ describe("a warm pool", () => {
     await untilReady("a", 0);
     memory = 0.15;
     const before = looks;
-    await vi.waitFor(() => expect(looks).toBeGreaterThan(before + 1), { interval: 1 });
+    await eventually(() => expect(looks).toBeGreaterThan(before + 1));
     expect(members).toHaveLength(2);
     memory = 0.5;
     await untilReady("a", 2);
@@ -173,9 +176,9 @@ describe("a warm pool", () => {
 
   test("cleans up after a start that failed, and leaves that agent alone for a while, and no other one", async () => {
     const { pool, members, errors, untilReady } = start([kind("a", 1), kind("b", 1)], { hold: true });
-    await vi.waitFor(() => expect(members).toHaveLength(1));
+    await eventually(() => expect(members).toHaveLength(1));
     members[0]?.prepared.reject(new Error("no such image"));
-    await vi.waitFor(() => expect(members).toHaveLength(2), { interval: 1 });
+    await eventually(() => expect(members).toHaveLength(2));
     expect(members[0]?.deaths).toBe(1);
     expect(errors).toEqual([new Error("no such image")]);
     expect(members[1]?.kind.name).toBe("b");
@@ -191,10 +194,10 @@ describe("a warm pool", () => {
     const [stuck] = members as [FakeMember];
     stuck.failsToDie = true;
     kinds[0] = kind("a", 0);
-    await vi.waitFor(() => expect(errors.length).toBeGreaterThan(1), { interval: 1 });
+    await eventually(() => expect(errors.length).toBeGreaterThan(1));
     expect(pool.owns(stuck.nonce)).toBe(true);
     stuck.failsToDie = false;
-    await vi.waitFor(() => expect(pool.owns(stuck.nonce)).toBe(false), { interval: 1 });
+    await eventually(() => expect(pool.owns(stuck.nonce)).toBe(false));
   });
 
   test("is empty once it is stopped, and gives nothing any more", async () => {

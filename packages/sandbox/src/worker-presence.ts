@@ -64,7 +64,7 @@ export class WorkerPresence {
   async close(): Promise<void> {
     await closeServer(this.#server);
     await this.#handle.close();
-    for (const emptied of ["slots", "sandboxes", "sockets", "."]) {
+    for (const emptied of ["slots", "images", "sandboxes", "sockets", "."]) {
       await rmdir(join(this.#directory, emptied)).catch(() => undefined);
     }
   }

@@ -140,8 +140,8 @@ export class ContentSizeError extends LongshoreError {
   }
 }
 
-/** What a quota bounds. */
-export type QuotaName = "bytes" | "files" | "fileBytes" | "pathBytes" | "depth";
+/** What a quota bounds; `disk` is what all files take on the host, also those that are not stored. */
+export type QuotaName = "bytes" | "disk" | "files" | "fileBytes" | "pathBytes" | "depth";
 
 /** A session directory exceeds its quota (`QUOTA_EXCEEDED`); nothing of it was committed. */
 export class QuotaExceededError extends LongshoreError {

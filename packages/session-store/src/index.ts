@@ -51,10 +51,12 @@ export type { FileTable } from "./format/file-table.ts";
 export type { DirectoryEntry, FileEntry, LinkEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
 export type { CollectOptions, CollectReport, ObjectCount } from "./gc/collect.ts";
 export {
+  type CollectAllOptions,
   type CollectedSession,
-  type CollectSessionsOptions,
+  type CollectedVolume,
   collectSessions,
-} from "./gc/collect-sessions.ts";
+  collectVolumes,
+} from "./gc/collect-all.ts";
 export type { Retention } from "./gc/retained.ts";
 export type { StoredInbound } from "./inbound.ts";
 export type { DirectoryRef, SessionRef, VolumeRef } from "./keys.ts";
@@ -71,6 +73,7 @@ export {
 } from "./session-store.ts";
 export type { SkillFile, SkillRef } from "./skills.ts";
 export { compilePatterns, type PathPredicate } from "./tree/exclusions.ts";
+export { measureTree, type TreeSize } from "./tree/measure-tree.ts";
 export type { LeftOut, Quota } from "./tree/scan.ts";
 export type { Owner } from "./tree/write-frames.ts";
 export type { TurnLog, TurnLogPage } from "./turn-logs.ts";

@@ -29,11 +29,29 @@ const GENERATION_DIGITS = 15;
 export function directoryPrefix(ref: DirectoryRef): string {
   const tenant = checkedName("tenant", ref.tenant);
   if ("sessionId" in ref) return `${tenant}/sessions/${checkedName("session id", ref.sessionId)}/`;
-  return `${tenant}/volumes/${encodedName("volume", ref.volume)}/`;
+  return `${tenant}/volumes/${volumePart(ref.volume)}/`;
 }
 
 export function sessionsPrefix(tenant: string): string {
   return `${checkedName("tenant", tenant)}/sessions/`;
+}
+
+export function volumesPrefix(tenant: string): string {
+  return `${checkedName("tenant", tenant)}/volumes/`;
+}
+
+/** The name of a volume as one part of a key. @throws BadStoreNameError */
+export function volumePart(volume: string): string {
+  return encodedName("volume", volume);
+}
+
+/** @throws CorruptObjectError for what no volume is named */
+export function volumeOfPart(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw new CorruptObjectError(part, "not the name of a volume");
+  }
 }
 
 /** The prefix of the files of a skill: plain objects of no tenant, which the operator puts there. @throws BadStoreNameError */

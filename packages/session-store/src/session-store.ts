@@ -12,6 +12,7 @@ import {
   UnsafePathError,
 } from "@longshore/shared";
 import type { Backend, ByteRange, Content } from "./backend/backend.ts";
+import { meteredBackend, type StoredListener } from "./backend/metered-backend.ts";
 import { probeBackend } from "./backend/probe.ts";
 import { putContent } from "./backend/put-content.ts";
 import { ChunkCache, type ChunkCacheOptions } from "./cache/chunk-cache.ts";
@@ -32,7 +33,16 @@ import { FileTable } from "./format/file-table.ts";
 import type { FileEntry, TableDelta, TableEntry } from "./format/table-entry.ts";
 import { type CollectOptions, type CollectReport, collect } from "./gc/collect.ts";
 import { findInbound, openInbound, putInbound, type StoredInbound } from "./inbound.ts";
-import { artifactKey, type DirectoryRef, directoryPrefix, type SessionRef, sessionsPrefix } from "./keys.ts";
+import {
+  artifactKey,
+  type DirectoryRef,
+  directoryPrefix,
+  type SessionRef,
+  sessionsPrefix,
+  volumeOfPart,
+  volumePart,
+  volumesPrefix,
+} from "./keys.ts";
 import { openObject, type StoredObject } from "./plain-objects.ts";
 import type { ProgressListener } from "./progress.ts";
 import { newCommit, publishDelta } from "./publish-delta.ts";
@@ -67,6 +77,8 @@ export interface SessionStoreOptions {
    * @default 24 hours
    */
   readonly longestActivationMs?: number;
+  /** Told of each object that was made for a session or a volume. */
+  readonly onStored?: StoredListener;
   /** @default the system's */
   readonly clock?: Clock;
   /** @default Math.random */
@@ -115,7 +127,8 @@ export class SessionStore {
   constructor(options: SessionStoreOptions) {
     const clock = options.clock ?? systemClock;
     this.#context = {
-      backend: options.backend,
+      backend:
+        options.onStored === undefined ? options.backend : meteredBackend(options.backend, options.onStored),
       threads: new TreeThreads(options.threads ?? Math.min(4, availableParallelism())),
       sharedFrames: new SharedCache(SHARED_FRAMES_BYTES, (frame) => frame.length),
       cache: options.cache === undefined ? undefined : ChunkCache.open(options.cache, clock),
@@ -486,18 +499,21 @@ export class SessionStore {
    */
   async listSessions(
     tenant: string,
-    options: { readonly after?: string; readonly limit?: number } = {},
+    options: { readonly after?: string | undefined; readonly limit?: number } = {},
     signal?: AbortSignal,
   ): Promise<string[]> {
-    const prefix = sessionsPrefix(tenant);
-    const listing = await this.#context.backend.list(prefix, {
-      grouped: true,
-      limit: options.limit ?? 1000,
-      // Above all keys of that session: `0` comes right after `/`.
-      ...(options.after === undefined ? {} : { startAfter: `${prefix}${options.after}0` }),
-      signal,
-    });
-    return listing.groups.map((group) => group.slice(prefix.length, -1));
+    return await this.#listGroups(sessionsPrefix(tenant), options, signal);
+  }
+
+  /** Volumes of a tenant that the store knows, in the order of their keys; otherwise as `listSessions`. */
+  async listVolumes(
+    tenant: string,
+    options: { readonly after?: string | undefined; readonly limit?: number } = {},
+    signal?: AbortSignal,
+  ): Promise<string[]> {
+    const after = options.after === undefined ? undefined : volumePart(options.after);
+    const parts = await this.#listGroups(volumesPrefix(tenant), { ...options, after }, signal);
+    return parts.map(volumeOfPart);
   }
 
   /** Ends threads and idle connections. Nothing may be running. */
@@ -505,6 +521,21 @@ export class SessionStore {
     await this.#context.threads.close();
     await this.#context.cache?.close();
     this.#context.backend.close();
+  }
+
+  async #listGroups(
+    prefix: string,
+    options: { readonly after?: string | undefined; readonly limit?: number },
+    signal: AbortSignal | undefined,
+  ): Promise<string[]> {
+    const listing = await this.#context.backend.list(prefix, {
+      grouped: true,
+      limit: options.limit ?? 1000,
+      // Above all keys of that one: `0` comes right after `/`.
+      ...(options.after === undefined ? {} : { startAfter: `${prefix}${options.after}0` }),
+      signal,
+    });
+    return listing.groups.map((group) => group.slice(prefix.length, -1));
   }
 
   async #put(

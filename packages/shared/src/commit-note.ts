@@ -111,6 +111,11 @@ export const commitNoteSchema = z.strictObject({
   usage: sessionUsageSchema.optional(),
   /** In a checkpoint: the generation that its turn began from, and is tried again from; 0: the empty directory. */
   wholeGeneration: z.int().nonnegative().optional(),
+  /**
+   * Generations of volumes that count from this commit on, by name: those that were committed as partial before it. Carried
+   * on until a turn commits volumes again.
+   */
+  volumes: z.record(z.string(), z.int().positive()).optional(),
   /** Of the `publish` patterns by which its files were to be published after it: a hash. */
   publishedBy: z.string().optional(),
 });

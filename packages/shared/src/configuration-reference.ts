@@ -37,6 +37,11 @@ export function configurationReference(): string {
 
 function section(name: string, node: Node, required: boolean): string {
   const rows = rowsBelow(name, node);
+  if (rows.length === 0) {
+    const fallback = fallbackOf(node);
+    const unless = fallback === undefined ? "" : ` Default: ${fallback}.`;
+    return `## \`${name}\`\n\n${node.description ?? ""} Value: ${kindOf(node)}.${unless}\n`;
+  }
   const table = rows.map(
     ({ key, kind, fallback, description }) =>
       `| ${[`\`${key}\``, kind, fallback, description].map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |\n`,
@@ -61,13 +66,13 @@ function rowsBelow(path: string, node: Node): Row[] {
 }
 
 function rowOf(key: string, node: Node, required: boolean): Row {
-  const isEmpty = typeof node.default === "object" && Object.keys(node.default ?? {}).length === 0;
-  const fallback = required
-    ? "required"
-    : node.default === undefined || isEmpty
-      ? "none"
-      : code(node.default);
+  const fallback = required ? "required" : (fallbackOf(node) ?? "none");
   return { key, kind: kindOf(node), fallback, description: node.description ?? "" };
+}
+
+function fallbackOf({ default: given }: Node): string | undefined {
+  const isEmpty = typeof given === "object" && Object.keys(given ?? {}).length === 0;
+  return given === undefined || isEmpty ? undefined : code(given);
 }
 
 function kindOf(node: Node): string {

@@ -1,10 +1,13 @@
 import { z } from "zod";
+import { accessProblems, accessSchema, layeredAccess } from "./access-policy.ts";
 import { durabilities } from "./durability.ts";
 import { egressSchema } from "./egress-schema.ts";
 import {
   agentMountsSchema,
   agentSkillsSchema,
+  agentVolumesSchema,
   allowedMountsSchema,
+  EXTERNAL,
   overlappingTarget,
 } from "./mount-schema.ts";
 import { identifierSchema, nameSchema } from "./names.ts";
@@ -54,6 +57,11 @@ const tenantSchema = z.strictObject({
         .describe(
           "Messages accepted in any 60 seconds; beyond it one over HTTP is refused with 429, and a job on `inbound` waits.",
         ),
+      storedBytes: size({ min: "1MiB", max: "8191TiB" })
+        .prefault("50GiB")
+        .describe(
+          "What the tenant's sessions and volumes may take in the object store, with what is kept of their past; beyond it messages and uploads are refused with 507.",
+        ),
     })
     .prefault({}),
 });
@@ -73,7 +81,12 @@ const agentLimitsSchema = z.strictObject({
   memory: size({ min: "16MiB", max: "1TiB" })
     .prefault("1GiB")
     .describe("Memory of all processes and of `/tmp` together."),
-  cpus: z.number().min(0.01).max(1024).default(1).describe("Processor time, in cores."),
+  cpus: z
+    .number()
+    .min(0.01)
+    .max(1024)
+    .default(1)
+    .describe("Processor time, in cores, counted over half a second."),
   pids: z.int().min(8).max(100_000).default(256).describe("Processes and threads."),
   disk: size({ min: "1MiB", max: "64TiB" })
     .prefault("5GiB")
@@ -245,9 +258,32 @@ const agentSchema = z
     mounts: agentMountsSchema.describe(
       "Directories of the worker's host that it sees, beside its own: see sandbox.md.",
     ),
+    mountsByMessage: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Whether a message may name more of them (`mounts`), for its own turn: whoever may send it messages decides then, within what the top level's `mounts` allow.",
+      ),
+    volumes: agentVolumesSchema.describe(
+      "Directories of the object store that it sees, and that outlive its sessions: see sandbox.md.",
+    ),
+    access: accessSchema.describe(
+      'What the agent may do where, such as `{ "/opt/keys/": "---", "/session/inbox/": "r--" }`, over what the top level\'s `access` says: see sandbox.md.',
+    ),
     skills: agentSkillsSchema.describe(
       "Files of the object store below `skills/<id>/<version>/` that it is shown, read-only: see agents.md.",
     ),
+    attachmentOrigins: z
+      .array(
+        z.url({ protocol: /^https?$/ }).refine((url) => URL.parse(url)?.origin === url, {
+          error: "an origin, such as https://files.example.org",
+        }),
+      )
+      .max(100)
+      .default([])
+      .describe(
+        "Servers from which the dispatchers get attachments that a message names by `url`, and to which those may redirect, such as `https://files.slack.com`. Whoever may send to the agent makes the dispatchers ask them.",
+      ),
     exclude: z
       .array(z.string().min(1))
       .max(100)
@@ -287,15 +323,21 @@ const agentSchema = z
     path: ["warm"],
     error: "0, since the contract is not acp: each turn has a sandbox of its own",
   })
-  .superRefine(({ mounts, skills }, context) => {
-    const target = overlappingTarget([...mounts, ...skills].map((seen) => seen.target));
+  .superRefine(({ mounts, volumes, skills }, context) => {
+    const target = overlappingTarget([...mounts, ...volumes, ...skills].map((seen) => seen.target));
     if (target === undefined) return;
     const message = `targets of their own: another one is at, in or around ${target}`;
-    context.addIssue({ code: "custom", path: [mounts.length > 0 ? "mounts" : "skills"], message });
+    const lists = { mounts, volumes, skills };
+    const path = Object.entries(lists).find(([, list]) => list.some((seen) => seen.target === target));
+    context.addIssue({ code: "custom", path: [path?.[0] ?? "mounts"], message });
   })
-  .refine((agent) => agent.mounts.length === 0 || agent.warm === 0, {
+  .refine(({ volumes }) => new Set(volumes.map(({ name }) => name)).size === volumes.length, {
+    path: ["volumes"],
+    error: "names of their own",
+  })
+  .refine((agent) => agent.mounts.length + agent.volumes.length === 0 || agent.warm === 0, {
     path: ["warm"],
-    error: "0, since it has mounts: they are checked and made when a session's sandbox starts",
+    error: "0, since it has mounts or volumes: they are made when a session's sandbox starts",
   })
   .refine((agent) => agent.runtime === "bwrap" || agent.image !== undefined, {
     path: ["image"],
@@ -311,6 +353,9 @@ const agentSchema = z
 
 /** Other conversations that a route's agent may write to. */
 const DESTINATIONS_MAX = 100;
+const placeSchema = { channel: nameSchema, conversation: identifierSchema(512) };
+const PLACE_ALLOWED =
+  'a channel and a conversation such as "slack:C0456", or channel, conversation and thread';
 
 const routeSchema = z.strictObject({
   channel: nameSchema,
@@ -326,18 +371,31 @@ const routeSchema = z.strictObject({
   destinations: z
     .record(
       nameSchema,
-      z.strictObject({
-        channel: nameSchema,
-        conversation: identifierSchema(512),
-        thread: identifierSchema(512).optional(),
-      }),
+      z.union(
+        [
+          z
+            .string()
+            .meta({ title: "`CHANNEL:CONVERSATION`" })
+            .transform((text, context) => {
+              const [, channel, conversation] = /^([^:]*):(.*)$/s.exec(text) ?? [];
+              const place = z.object(placeSchema).safeParse({ channel, conversation });
+              if (place.success) return place.data;
+              context.addIssue({ code: "custom", message: PLACE_ALLOWED });
+              return z.NEVER;
+            }),
+          z
+            .strictObject({ ...placeSchema, thread: identifierSchema(512) })
+            .describe("A thread of a conversation."),
+        ],
+        { error: PLACE_ALLOWED },
+      ),
     )
     .refine((destinations) => Object.keys(destinations).length <= DESTINATIONS_MAX, {
       error: `at most ${DESTINATIONS_MAX}`,
     })
     .default({})
     .describe(
-      "Other conversations that the agent may write to while it answers this one, by the name that it has for each.",
+      "Other conversations that the agent may write to while it answers this one, by the name that it has for each; a group where it is a thread of one.",
     ),
 });
 
@@ -394,9 +452,18 @@ export const configurationSchema = z
       .array(routeSchema)
       .describe("The first that matches a message's channel, conversation and agent decides its session."),
     channels: z.record(nameSchema, channelSchema),
+    access: accessSchema.describe(
+      "What agents may do where, by path: see sandbox.md. For the same path an agent's own `access` is in force.",
+    ),
     mounts: allowedMountsSchema.describe(
       "What the operator of the hosts lets agents see of them. Nothing else is mounted, whatever an agent's definition says.",
     ),
+    durability: z
+      .enum(durabilities)
+      .default("local")
+      .describe(
+        "What an accepted message survives, beside a restart of Redis: `local`, nothing more (the host's loss of power takes up to a second); `fsync`, the loss of power; `replica`, the loss of the host. See docs/operations.md.",
+      ),
     worker: z
       .strictObject({
         places: z.int().min(1).max(10_000).default(16).describe("Activations at once."),
@@ -409,6 +476,15 @@ export const configurationSchema = z
         reaper: duration({ min: "1s", max: "1h" })
           .prefault("30s")
           .describe("How often leftovers of dead activations are looked for."),
+        quantum: z
+          .strictObject({
+            turns: z.int().min(1).max(1_000_000).default(20),
+            time: duration({ min: "1s", max: "24h" }).prefault("5m"),
+          })
+          .prefault({})
+          .describe(
+            "A session that was served without a rest for so many turns, or for so long, gives its place to one that waits for a place, and goes on in its turn.",
+          ),
         chunkCache: size({ min: "0B", max: "64TiB" })
           .prefault("10GiB")
           .describe(
@@ -418,12 +494,6 @@ export const configurationSchema = z
       .prefault({}),
     dispatcher: z
       .strictObject({
-        durability: z
-          .enum(durabilities)
-          .default("local")
-          .describe(
-            "What an accepted message survives, beside a restart of Redis: `local`, nothing more (the host's loss of power takes up to a second); `fsync`, the loss of power; `replica`, the loss of the host. See docs/operations.md.",
-          ),
         sweeper: duration({ min: "100ms", max: "1h" })
           .prefault("10s")
           .describe("How often lost wakes are looked for."),
@@ -437,6 +507,14 @@ export const configurationSchema = z
             keep: duration({ min: "1m", max: "30d" })
               .prefault("24h")
               .describe("How long the record of an ended message is kept, and its id known as a duplicate."),
+            count: z
+              .int()
+              .min(1_000)
+              .max(100_000_000)
+              .default(100_000)
+              .describe(
+                "How many records of ended messages are kept at most, over all tenants: what bounds Redis' memory where many are answered. The oldest go first; a session's newest 100 messages are not answered twice nevertheless.",
+              ),
           })
           .prefault({}),
         events: z
@@ -457,6 +535,13 @@ export const configurationSchema = z
     const report = (path: (string | number)[], message: string) =>
       context.addIssue({ code: "custom", path, message });
     for (const [name, agent] of Object.entries(configuration.agents)) {
+      const access = layeredAccess(configuration.access, agent.access);
+      const targets = [...agent.mounts, ...agent.volumes, ...agent.skills].map(({ target }) => target);
+      if (agent.mountsByMessage) targets.push(EXTERNAL);
+      for (const { pattern, reason } of accessProblems(access, targets, agent.warm > 0)) {
+        if (Object.hasOwn(agent.access, pattern)) report(["agents", name, "access", pattern], reason);
+        else report(["access", pattern], `${reason} (for the agent ${name})`);
+      }
       if (!Object.hasOwn(configuration.tenants, agent.tenant))
         report(
           ["agents", name, "tenant"],
@@ -467,7 +552,7 @@ export const configurationSchema = z
       for (const [name, { channel }] of Object.entries(route.destinations)) {
         if (!Object.hasOwn(configuration.channels, channel))
           report(
-            ["routes", index, "destinations", name, "channel"],
+            ["routes", index, "destinations", name],
             `one of the channels (${Object.keys(configuration.channels).join(", ")})`,
           );
       }
@@ -496,7 +581,16 @@ export const configurationSchema = z
     configuration.operators.forEach((key, index) => {
       claim(["operators", index], key, "an operator");
     });
-  });
+  })
+  .transform((configuration) => ({
+    ...configuration,
+    agents: Object.fromEntries(
+      Object.entries(configuration.agents).map(([name, agent]) => [
+        name,
+        { ...agent, access: layeredAccess(configuration.access, agent.access) },
+      ]),
+    ),
+  }));
 
 export type Configuration = z.output<typeof configurationSchema>;
 export type KeyDefinition = z.output<typeof keySchema>;

@@ -85,14 +85,14 @@ describe("parseConfiguration", () => {
         routes: [
           {
             ...{ channel: "slack", agent: "ghost" },
-            destinations: { team: { channel: "irc", conversation: "team" } },
+            destinations: { team: "irc:team" },
           },
         ],
       }),
     ).toMatchInlineSnapshot(`
       [
         "agents.helper.tenant: given "nobody"; allowed: one of the tenants (default, second)",
-        "routes.0.destinations.team.channel: given "irc"; allowed: one of the channels (http)",
+        "routes.0.destinations.team: given "irc:team"; allowed: one of the channels (http)",
         "routes.0.agent: given "ghost"; allowed: one of the agents (helper)",
         "routes.0.channel: given "slack"; allowed: one of the channels (http)",
         "tenants.second.keys.0.hash: given a value that is not shown; allowed: a key of its own (tenant default has it too)",
@@ -108,6 +108,58 @@ describe("parseConfiguration", () => {
     ["a list", "- a"],
   ])("refuses %s", (_what, text) => {
     expect(problemsOf(text).length).toBeGreaterThan(0);
+  });
+
+  const memory = { name: "memory", target: "/session/workspace/m" };
+  it.each([
+    ["in one place", { volumes: [memory, { ...memory, name: "other" }] }, "volumes"],
+    [
+      "in a place below a mount's",
+      { mounts: [{ name: "m", source: "/srv", target: "/session/workspace/m/n" }], volumes: [memory] },
+      "volumes",
+    ],
+    ["twice", { volumes: [memory, { ...memory, target: "/session/workspace/n" }] }, "volumes"],
+    ["outside of the working directory", { volumes: [{ ...memory, target: "/session/home/m" }] }, "target"],
+    ["of which sandboxes are warm", { volumes: [memory], warm: 1 }, "warm"],
+    ["with an empty part in its name", { volumes: [{ ...memory, name: "a//b" }] }, "name"],
+    ["with another placeholder", { volumes: [{ ...memory, name: "{tenant}" }] }, "name"],
+  ])("refuses volumes %s", (_, more, where) => {
+    const [problem] = problemsOf({ ...valid, agents: { helper: { ...valid.agents.helper, ...more } } });
+    expect(problem).toContain(where);
+  });
+
+  it("takes the volumes of users and agents", () => {
+    const volumes = [
+      memory,
+      { name: "persistent/{user}", target: "/session/workspace/own", whenTaken: "ro" },
+    ];
+    const { configuration } = parse({ ...valid, agents: { helper: { ...valid.agents.helper, volumes } } });
+    expect(configuration.agents.helper?.volumes).toEqual([
+      { ...memory, mode: "rw", whenTaken: "wait" },
+      { ...volumes[1], mode: "rw" },
+    ]);
+  });
+
+  it("takes a conversation as a destination, also one with colons, and a thread of one", () => {
+    const thread = { channel: "http", conversation: "c", thread: "t" };
+    const destinations = { team: "http:room:7", thread };
+    const { configuration } = parse({ ...valid, routes: [{ ...valid.routes[0], destinations }] });
+    expect(configuration.routes[0]?.destinations).toEqual({
+      team: { channel: "http", conversation: "room:7" },
+      thread,
+    });
+    expect(
+      ["team", ":team", "http:", { channel: "http" }].map((team) =>
+        problemsOf({ ...valid, routes: [{ ...valid.routes[0], destinations: { team } }] }).join(),
+      ),
+    ).toMatchInlineSnapshot(`
+      [
+        "routes.0.destinations.team: given "team"; allowed: a channel and a conversation such as "slack:C0456", or channel, conversation and thread",
+        "routes.0.destinations.team: given ":team"; allowed: a channel and a conversation such as "slack:C0456", or channel, conversation and thread",
+        "routes.0.destinations.team: given "http:"; allowed: a channel and a conversation such as "slack:C0456", or channel, conversation and thread",
+        "routes.0.destinations.team: given a group of keys; allowed: a channel and a conversation such as "slack:C0456", or channel, conversation and thread",
+      ]
+    `);
   });
 
   it("refuses a bomb of aliases in bounded time", () => {

@@ -1,3 +1,4 @@
+export { type AccessRule, accessRules, executableAnyway } from "./access-policy.ts";
 export {
   type AgentContext,
   addUsage,
@@ -67,6 +68,7 @@ export {
 export { DurabilityBarrier, NotDurableError } from "./durability-barrier.ts";
 export { type EgressPattern, hostName, matchesEgress, parseEgressPattern } from "./egress-pattern.ts";
 export type { EgressDefinition } from "./egress-schema.ts";
+export { EndedRecords } from "./ended-records.ts";
 export { type Environment, environmentSecrets, readEnvironment } from "./environment.ts";
 export { LongshoreError } from "./errors.ts";
 export { GatheredCalls } from "./gathered-calls.ts";
@@ -88,6 +90,7 @@ export {
   type TenantKeys,
   tenantKeys,
   tenantSessionsKey,
+  volumeKeys,
   waitingMessagesKey,
   workerChannel,
   workerReportKey,
@@ -119,13 +122,22 @@ export {
   NoRouteError,
   RateLimitedError,
   SessionBusyError,
+  StorageFullError,
   UnknownAgentError,
   UnknownChannelError,
   UnknownTenantError,
 } from "./message-errors.ts";
 export { MessageRate } from "./message-rate.ts";
 export { Metrics, type TurnPhase, turnPhases } from "./metrics.ts";
-export type { AllowedMount, MountDefinition } from "./mount-schema.ts";
+export {
+  type AllowedMount,
+  type MessageMount,
+  type MountDefinition,
+  mountOfMessage,
+  overlappingTarget,
+  USER_PLACEHOLDER,
+  type VolumeDefinition,
+} from "./mount-schema.ts";
 export { identifierSchema, nameSchema } from "./names.ts";
 export {
   type EndedOperation,
@@ -189,6 +201,7 @@ export {
   type CancelMode,
   CONTEXT_DROPPED,
   type DeadReply,
+  type Deaths,
   FencedError,
   IDLE_SESSION_TTL_MS,
   type Lease,
@@ -238,6 +251,7 @@ export {
 export { removeTree } from "./session-tree-remove.ts";
 export { shutdownSignal } from "./shutdown.ts";
 export { BadCursorError, readSetPage, type SetMember, type SetPage } from "./sorted-set-page.ts";
+export { StoredBytes } from "./stored-bytes.ts";
 export { ThrottledJobs } from "./throttled-jobs.ts";
 export { timeZoneSchema } from "./time-zone.ts";
 export { type GateEntry, type TurnGate, TurnGates } from "./turn-gates.ts";
@@ -245,6 +259,9 @@ export { LAST_PRIORITY, TurnOrder, type TurnTag } from "./turn-order.ts";
 export { openTurnWakes, type TurnWake, TurnWakes } from "./turn-wakes.ts";
 export { duration, size } from "./units.ts";
 export { gateLimit, TENANT_GATE, userOf } from "./user-gate.ts";
+export { userPath } from "./user-path.ts";
+export { type TakenVolume, VolumeLeases, type VolumeName } from "./volume-leases.ts";
+export { type VolumeNote, volumeNoteSchema } from "./volume-note.ts";
 export { openReplyWakes, type ReplyWake, type WakeQueue } from "./wake.ts";
 export {
   WORKER_ACTIVATIONS_REPORTED,

@@ -21,7 +21,7 @@ export interface SessionKeys {
    * Hash: tenant, agent, lastSeq, epoch, released, generation, retryAt; turn, turnMessages (the turn that was started and
    * has not ended), cancel, cancelMode (the turn that is marked, and how), cancelled (the turn that ended so last);
    * contextDropped (messages that fell out of the context and that no commit has recorded); asking, askedOf, askingUntil
-   * (what the turn asks, whom, until when), answers (of its questions: `<question>:<seq>`, a space before each).
+   * (what the turn asks, whom, until when), opening (what the newest activation began with, see `take-lease.lua`), answers (of its questions: `<question>:<seq>`, a space before each).
    */
   readonly session: string;
   /** Hash: nonce, worker, epoch; expires. */
@@ -85,6 +85,8 @@ export function pendingKey(sessionId: string): string {
 export const fleetKeys = {
   /** The random bytes with which links to artifacts are signed. */
   artifactLinks: "longshore:{fleet}:artifact-links",
+  /** List of ids of ended messages, oldest first: see `EndedRecords`. */
+  ended: "longshore:{fleet}:ended",
   /** The dispatcher that collects garbage now; expires. */
   collecting: "longshore:{fleet}:collecting",
   /** Present until the next collection of garbage is due; expires. */
@@ -127,6 +129,8 @@ export function schedulesKey(tenant: string): string {
 export interface TenantKeys {
   /** Hash of messages by second of the last minute, with `total` and `from`; expires. */
   readonly messageRate: string;
+  /** Bytes in the object store: see `StoredBytes`. */
+  readonly storedBytes: string;
   /** Sorted set of jobs of `inbound` that wait for the tenant's rate, in their order. */
   readonly throttledJobs: string;
   /** Set of the names of gates where sessions wait: see `TurnGates`. */
@@ -137,6 +141,7 @@ export function tenantKeys(tenant: string): TenantKeys {
   const key = (name: string) => `longshore:{tenant:${tenant}}:${name}`;
   return {
     messageRate: key("messageRate"),
+    storedBytes: key("storedBytes"),
     throttledJobs: key("throttledJobs"),
     gatesWaiting: key("gatesWaiting"),
   };
@@ -154,6 +159,18 @@ export function gateKeys(
 ): { readonly inside: string; readonly waiting: string } {
   const key = (name: string) => `longshore:{tenant:${tenant}}:gate:${gate}:${name}`;
   return { inside: key("inside"), waiting: key("waiting") };
+}
+
+/**
+ * Keys of a volume: a hash (nonce, until: who writes it; epoch), and the sorted set of the sessions that wait for
+ * it, by when they asked last in ms.
+ */
+export function volumeKeys(
+  tenant: string,
+  volume: string,
+): { readonly lease: string; readonly waiting: string } {
+  const key = (name: string) => `longshore:{volume:${tenant}/${volume}}:${name}`;
+  return { lease: key("lease"), waiting: key("waiting") };
 }
 
 /** Set of ids of a user's messages of a day; expires. */

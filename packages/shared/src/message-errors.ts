@@ -57,10 +57,9 @@ export class UnknownTenantError extends LongshoreError {
 /** The text or an attachment is larger than the agent's limits allow. */
 export class MessageTooLargeError extends LongshoreError {
   readonly limit: number;
-  readonly given: number;
-  constructor(what: string, given: number, limit: number, unit: "bytes" | "attachments") {
-    super("MESSAGE_TOO_LARGE", `${what}: ${given} ${unit}, at most ${limit} are allowed`);
-    this.given = given;
+  /** @param given undefined where no more was looked at than to see that it is too much */
+  constructor(what: string, given: number | undefined, limit: number, unit: "bytes" | "attachments") {
+    super("MESSAGE_TOO_LARGE", `${what}: ${given ?? "too many"} ${unit}, at most ${limit} are allowed`);
     this.limit = limit;
   }
 }
@@ -78,6 +77,16 @@ export class MailboxFullError extends LongshoreError {
   constructor(waiting: number) {
     super("MAILBOX_FULL", `${waiting} messages of this session wait already`, { retryable: true });
     this.waiting = waiting;
+  }
+}
+
+/** The tenant has as much in the object store as it may; the same message may be sent again when there is room. */
+export class StorageFullError extends LongshoreError {
+  /** Bytes. */
+  readonly limit: number;
+  constructor(limit: number) {
+    super("STORAGE_FULL", `This tenant may store ${limit} bytes, and does`, { retryable: true });
+    this.limit = limit;
   }
 }
 

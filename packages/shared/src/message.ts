@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { messageMountsSchema } from "./mount-schema.ts";
 import { identifierSchema, nameSchema } from "./names.ts";
 import { operationSchema } from "./operation.ts";
 
@@ -9,7 +10,7 @@ export const attachmentKinds = ["image", "audio", "video", "document", "file"] a
 export const MESSAGE_TEXT_MAX_BYTES = 1024 ** 2;
 export const MESSAGE_ATTACHMENTS_MAX = 100;
 
-export const attachmentSchema = z.strictObject({
+const attachmentShape = z.strictObject({
   /** A file name; made safe and unique before it becomes one below `inbox/<messageId>/`. */
   name: z.string().min(1).max(1024).optional(),
   contentType: z
@@ -19,8 +20,20 @@ export const attachmentSchema = z.strictObject({
     .optional(),
   kind: z.enum(attachmentKinds).optional(),
   /** The bytes, in base64. */
-  data: z.base64({ error: "base64" }),
+  data: z.base64({ error: "base64" }).optional(),
+  /** Where the dispatcher gets the bytes, before it accepts the message: of the agent's `attachmentOrigins`. */
+  url: z
+    .url({ protocol: /^https?$/, error: "an http or https URL" })
+    .max(4096)
+    .refine((url) => !/^[^/]+\/\/[^/?#]*@/.test(url), { error: "a URL without user and password" })
+    .optional(),
 });
+
+/** A file that comes with a message: its bytes themselves, or where they are. */
+export const attachmentSchema = attachmentShape.refine(
+  ({ data, url }) => (data === undefined) !== (url === undefined),
+  { error: "either data or url" },
+);
 
 /**
  * An inbound message as its sender writes it: the body of `POST /v1/messages`, and (with `tenant`) the
@@ -45,6 +58,8 @@ export const messageSchema = z.strictObject({
   notBefore: z.iso.datetime({ offset: true }).optional(),
   /** False: it only adds context to the next turn, and is no reason for one. @default true */
   wake: z.boolean().optional(),
+  /** Directories of the workers' hosts that its turn is to see; only where its agent's definition has `mountsByMessage`. */
+  mounts: messageMountsSchema.optional(),
   metadata: z
     .record(z.string().max(64), z.union([z.string().max(1024), z.number(), z.boolean()]))
     .refine((metadata) => Object.keys(metadata).length <= 32, { error: "at most 32 entries" })

@@ -47,8 +47,8 @@ export class Metrics {
     buckets: PHASE_BUCKETS,
     registers: [this.registry],
   });
-  readonly agentTokens = new Counter({
-    name: "longshore_agent_tokens_total",
+  readonly tokens = new Counter({
+    name: "longshore_tokens_total",
     help: "Tokens that agents said they used, by kind: input, output, thought, cachedRead, cachedWrite; of failed turns too, where the agent could still say it",
     labelNames: ["tenant", "agent", "kind"] as const,
     registers: [this.registry],
@@ -67,7 +67,7 @@ export class Metrics {
   });
   readonly runnableSessions = new Gauge({
     name: "longshore_runnable_sessions",
-    help: "Sessions with a waking message and no live lease, as of the last sweep: what to scale workers on",
+    help: "Sessions with a waking message and no live lease that wait for a worker, not for a retry or for room within a limit, as of the last sweep: what to scale workers on",
     registers: [this.registry],
   });
   readonly activations = new Gauge({

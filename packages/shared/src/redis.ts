@@ -11,7 +11,7 @@ const CONNECT_TIMEOUT_MS = 5_000;
  * is stopped), and is made anew. Above what BullMQ blocks at most, 10 seconds.
  */
 const SILENCE_MS = 15_000;
-/** How often a connection that only listens asks for an answer, in ms: nothing else would tell that it is dead. */
+/** How often a connection asks for an answer, in ms: nothing else would tell of one that nobody uses that it is dead. */
 const PING_MS = 10_000;
 const RETRY = { firstMs: 50, longestMs: 2_000 } as const;
 /** A command that came to a node which is gone or not the primary any more looks for the right one so often. */
@@ -28,8 +28,6 @@ export interface ConnectRedisOptions {
    * for who answers others, and would rather refuse than pile up. @default true
    */
   readonly offlineQueue?: boolean;
-  /** Whether it only listens to channels. @default false */
-  readonly listens?: boolean;
   readonly onError: (error: Error) => void;
 }
 
@@ -42,7 +40,7 @@ export interface ConnectRedisOptions {
  */
 export function connectRedis(
   url: string,
-  { commandTimeoutMs, offlineQueue = true, listens = false, onError }: ConnectRedisOptions,
+  { commandTimeoutMs, offlineQueue = true, onError }: ConnectRedisOptions,
 ): RedisClient {
   const address = parseRedisUrl(url);
   if (address === undefined) throw new RangeError(`not an address of Redis; allowed: ${REDIS_URL_FORMS}`);
@@ -87,7 +85,7 @@ export function connectRedis(
       });
   }
   redis.on("error", onError);
-  if (listens) keepAsking(redis);
+  keepAsking(redis);
   return redis;
 }
 

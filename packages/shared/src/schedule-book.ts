@@ -42,6 +42,8 @@ export const scheduleSchema = z.strictObject({
   createdAt: z.iso.datetime(),
   /** The session whose agent made it. */
   madeBy: z.string().optional(),
+  /** True: it is not due before somebody lets it go on. */
+  paused: z.literal(true).optional(),
 });
 export type Schedule = z.output<typeof scheduleSchema>;
 

@@ -40,10 +40,12 @@ export interface ScheduleRequest {
   readonly at?: string | undefined;
   /** The session whose agent asks. */
   readonly madeBy?: string | undefined;
+  /** Not due until it is put again without this. @default false */
+  readonly paused?: boolean | undefined;
   readonly message: z.output<typeof scheduledMessageSchema>;
 }
 
-/** A schedule and when it is due next; undefined for a moment, while it is being due. */
+/** A schedule and when it is due next; undefined for a moment, while it is being due, and while it is paused. */
 export interface DueSchedule extends Schedule {
   readonly nextMs: number | undefined;
 }
@@ -83,6 +85,7 @@ export interface SchedulesOptions {
  *   the time that was missed first.
  * - **stopped** (its job was removed from a dashboard, or the queue was drained) → ticking, by the keeper, within a minute.
  * - **sent**, where that was once: its entry in the book goes after its message was accepted, or left out.
+ * - **paused** (kept, and without a job) → ticking, when it is put again.
  * - **removed**: first its job scheduler, then its entry in the book. What the keeper made again in between is over when
  *   it is due: the book does not know it.
  */
@@ -112,17 +115,25 @@ export class Schedules {
     const before = await book.find(tenant, id);
     const createdAt = new Date(clock.now()).toISOString();
     const made = request.madeBy === undefined ? {} : { madeBy: request.madeBy };
-    const schedule = { id, timing, message, createdAt, ...made };
+    const schedule: Schedule = {
+      id,
+      timing,
+      message,
+      createdAt,
+      ...made,
+      ...(request.paused ? { paused: true } : {}),
+    };
     const created = await book.put(tenant, schedule);
     // What a job scheduler had before would stay in it otherwise.
-    if (before !== undefined && !isSame(before.timing, timing)) await this.#stop(tenant, before);
+    const stops = schedule.paused === true || (before !== undefined && !isSame(before.timing, timing));
+    if (before !== undefined && stops) await this.#stop(tenant, before);
     await this.ensure(tenant, schedule);
     return { schedule: await this.#describe(tenant, schedule), created };
   }
 
-  /** A tenant's schedules, by id. */
-  async list(tenant: string): Promise<DueSchedule[]> {
-    const schedules = await this.#options.book.list(tenant);
+  /** A tenant's schedules, or those of them that are wanted, by id. */
+  async list(tenant: string, isWanted: (schedule: Schedule) => boolean = () => true): Promise<DueSchedule[]> {
+    const schedules = (await this.#options.book.list(tenant)).filter(isWanted);
     return await Promise.all(schedules.map((schedule) => this.#describe(tenant, schedule)));
   }
 
@@ -144,6 +155,7 @@ export class Schedules {
     const { tenant, id } = scheduledJobSchema.parse(job.data).schedule;
     const { book, inbound } = this.#options;
     const schedule = await book.find(tenant, id);
+    if (schedule?.paused) return undefined;
     if (schedule === undefined || isOnce(job) !== "at" in schedule.timing) {
       if (!isOnce(job)) await inbound.removeJobScheduler(schedulerIdOf(tenant, id));
       return undefined;
@@ -158,10 +170,11 @@ export class Schedules {
     if (isOnce(job)) await this.#forget(tenant, id, dueTimeOf(job));
   }
 
-  /** Makes a schedule tick where it does not. @returns whether it did not */
+  /** Makes a schedule tick where it does not, and should. @returns whether it did not */
   async ensure(tenant: string, schedule: Schedule): Promise<boolean> {
     const { inbound, clock } = this.#options;
-    const { id, timing } = schedule;
+    const { id, timing, paused } = schedule;
+    if (paused) return false;
     if ("at" in timing) return await this.#ensureOnce(tenant, id, Date.parse(timing.at));
     const schedulerId = schedulerIdOf(tenant, id);
     const scheduler = await inbound.getJobScheduler(schedulerId);
@@ -214,6 +227,7 @@ export class Schedules {
   }
 
   async #describe(tenant: string, schedule: Schedule): Promise<DueSchedule> {
+    if (schedule.paused) return { ...schedule, nextMs: undefined };
     if ("at" in schedule.timing) return { ...schedule, nextMs: Date.parse(schedule.timing.at) };
     const scheduler = await this.#options.inbound.getJobScheduler(schedulerIdOf(tenant, schedule.id));
     return { ...schedule, nextMs: scheduler?.next };

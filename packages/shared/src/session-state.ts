@@ -1,6 +1,7 @@
 import type { Cluster, Redis } from "ioredis";
 import type { MessageEnd, PublishedReply } from "./commit-note.ts";
 import { DeadLetters, deadReplyId, summarizeDeadMessage, summarizeDeadReply } from "./dead-letters.ts";
+import { EndedRecords } from "./ended-records.ts";
 import { LongshoreError } from "./errors.ts";
 import { GatheredCalls, GatheredCallsByKey } from "./gathered-calls.ts";
 import { eventsChannel, messageKey, pendingKey, sessionKeys, workerChannel } from "./keys.ts";
@@ -29,7 +30,7 @@ const scripts = {
   markDelivered: new Script("mark-delivered"),
   buryReply: new Script("bury-reply"),
   reviveReply: new Script("revive-reply"),
-  addEvent: new Script("add-event"),
+  addEvents: new Script("add-events"),
 } as const;
 
 /**
@@ -138,8 +139,18 @@ export interface TakenLease extends Lease {
   readonly publishedGeneration: number;
   /** A turn that was started and has not ended: it failed and is tried again, or its worker died. */
   readonly left: LeftTurn | undefined;
+  /** Of activations that had the head of the mailbox before them, and had not come to start its turn. */
+  readonly opened: Deaths;
   /** The head of the mailbox, and how much context waits. */
   readonly waiting: NextMessages;
+}
+
+/** What a message has to do with the death of workers. */
+export interface Deaths {
+  /** How often it was at work on one that died, among others: it may have been any of them. */
+  readonly suspects: number;
+  /** How often it was alone on one that died, and how often its turn failed otherwise. */
+  readonly attempts: number;
 }
 
 /** What becomes of a turn that is not to finish; see the event `turn.cancelling`. */
@@ -225,6 +236,8 @@ interface Accepting {
   readonly message: AcceptedMessage;
   readonly bound: number;
   readonly atWork: AtWork;
+  /** When its index entry was made, where that was asked for ahead. */
+  readonly ahead: Promise<number> | undefined;
 }
 
 interface AcceptAnswer {
@@ -244,6 +257,7 @@ export class SessionState {
   readonly #redis: Redis | Cluster;
   readonly #options: SessionStateOptions;
   readonly #deadLetters: DeadLetters;
+  readonly #endedRecords: EndedRecords;
   readonly #indexing = new GatheredCalls<string, number>(
     (sessionIds) => this.#indexPending(sessionIds),
     INDEXED_TOGETHER,
@@ -256,7 +270,13 @@ export class SessionState {
   constructor(redis: Redis | Cluster, options: SessionStateOptions) {
     this.#redis = redis;
     this.#deadLetters = new DeadLetters(redis);
+    this.#endedRecords = new EndedRecords(redis, options.recordTtlMs);
     this.#options = options;
+  }
+
+  /** Puts a session into the pending index; gives the time of its entry. Where no message follows, the sweeper takes it out. */
+  async index(sessionId: string): Promise<number> {
+    return await this.#indexing.add(sessionId);
   }
 
   /** Puts sessions into the pending index: one call for each of its shards. Gives the time of each one's entry. */
@@ -280,11 +300,18 @@ export class SessionState {
    * Accepts a message (I1, I2): the index entry first, so that the sweeper finds the session whatever dies
    * after it, then idempotency, bound and append in one step.
    *
+   * @param indexed of `index`, where that was asked for ahead
    * @throws MailboxFullError; SessionBusyError
    */
-  async accept(message: AcceptedMessage, bound: number, atWork: AtWork = "wait"): Promise<AcceptResult> {
+  async accept(
+    message: AcceptedMessage,
+    bound: number,
+    atWork: AtWork = "wait",
+    indexed?: Promise<number>,
+  ): Promise<AcceptResult> {
     for (let attempt = 0; attempt < ACCEPT_ATTEMPTS; attempt++) {
-      const answer = await this.#accepting.add(message.sessionId, { message, bound, atWork });
+      const ahead = attempt === 0 ? indexed : undefined;
+      const answer = await this.#accepting.add(message.sessionId, { message, bound, atWork, ahead });
       const { code, first, last, leased } = answer;
       if (code === -1) throw new MailboxFullError(Number(first));
       if (code === -3) throw new SessionBusyError();
@@ -303,8 +330,8 @@ export class SessionState {
   /** Messages of one session that come at the same time, in one call. */
   async #acceptAll(sessionId: string, items: readonly Accepting[]): Promise<AcceptAnswer[]> {
     const keys = sessionKeys(sessionId);
-    const [{ message: first }] = items as readonly [Accepting];
-    const indexedAt = await this.#indexing.add(sessionId);
+    const [{ message: first, ahead }] = items as readonly [Accepting];
+    const indexedAt = await (ahead ?? this.index(sessionId));
     const [leased, ...answers] = (await scripts.accept.run(
       this.#redis,
       [
@@ -422,13 +449,21 @@ export class SessionState {
     return entries.map(([, fields]) => acceptedMessageSchema.parse(JSON.parse(fields[1] as string)));
   }
 
-  async takeLease(sessionId: string, nonce: string, worker: string, ttlMs: number): Promise<TakeResult> {
+  /** @param isAlone whether nothing else is on the worker, so that its death is the message's fault. @default false */
+  async takeLease(
+    sessionId: string,
+    nonce: string,
+    worker: string,
+    ttlMs: number,
+    isAlone = false,
+  ): Promise<TakeResult> {
     const keys = sessionKeys(sessionId);
-    const [code, first, before, generation, left, mark, ...waiting] = (await scripts.takeLease.run(
-      this.#redis,
-      [keys.lease, keys.session, keys.mailbox, keys.context],
-      [nonce, worker, ttlMs],
-    )) as [...Code, Entry[], number];
+    const [code, first, before, generation, left, mark, suspects, attempts, ...waiting] =
+      (await scripts.takeLease.run(
+        this.#redis,
+        [keys.lease, keys.session, keys.mailbox, keys.context],
+        [nonce, worker, ttlMs, isAlone ? 1 : 0],
+      )) as [...Code, Entry[], number];
     const [head = [], context = 0] = waiting as [Entry[]?, number?];
     if (code !== 1) return { taken: false, reason: code === 0 ? "leased" : "waiting", forMs: Number(first) };
     return {
@@ -442,6 +477,7 @@ export class SessionState {
           left === ""
             ? undefined
             : { messageIds: words(left), mark: mark === "" ? undefined : readMode(mark) },
+        opened: { suspects: Number(suspects), attempts: Number(attempts) },
         waiting: { waking: head.map(readEntry), context },
       },
     };
@@ -523,14 +559,10 @@ export class SessionState {
   }
 
   /**
-   * How often each of these messages was in a turn whose worker died (`suspects`), and how often it failed, the death of
-   * a worker that it was alone on included. To be asked of the messages of a turn that was left.
+   * How often each of these messages was in a turn whose worker died, and how often it failed. To be asked of the
+   * messages of a turn that was left.
    */
-  async countDeaths(
-    sessionId: string,
-    lease: Lease,
-    messageIds: readonly string[],
-  ): Promise<{ readonly suspects: number; readonly attempts: number }[]> {
+  async countDeaths(sessionId: string, lease: Lease, messageIds: readonly string[]): Promise<Deaths[]> {
     const [code, ...counts] = (await scripts.countDeaths.run(
       this.#redis,
       [sessionKeys(sessionId).lease, ...messageIds.map(messageKey)],
@@ -646,6 +678,10 @@ export class SessionState {
     const keys = sessionKeys(sessionId);
     const { asks } = commit;
     for (const end of commit.ends) await this.#listDead(end, commit.generation);
+    // One that is not listed is forgotten later than it might be.
+    const listed = this.#endedRecords
+      .add(commit.ends.map(({ message }) => message.id))
+      .catch(() => undefined);
     const code = await scripts.publish.run(
       this.#redis,
       [
@@ -682,6 +718,7 @@ export class SessionState {
         ]),
       ],
     );
+    await listed;
     if (Number(code) < 0) throw new FencedError("publish");
     return Number(code);
   }
@@ -691,6 +728,11 @@ export class SessionState {
     const { message, outcome } = end;
     if (outcome !== "dead" || message.operation !== undefined) return;
     await this.#deadLetters.list(message.tenant, message.id, summarizeDeadMessage(end, generation));
+  }
+
+  /** The newest generation whose replies were published, as Redis has it; 0 where it knows of none. */
+  async readPublishedGeneration(sessionId: string): Promise<number> {
+    return Number((await this.#redis.hget(sessionKeys(sessionId).session, "generation")) ?? 0);
   }
 
   /** Replies that are published and not recorded as delivered, in order, at most `limit`. */
@@ -824,11 +866,11 @@ export class SessionState {
     return code === 1;
   }
 
-  async addEvent(sessionId: string, event: SessionEvent): Promise<void> {
-    await scripts.addEvent.run(
+  async addEvents(sessionId: string, events: readonly SessionEvent[]): Promise<void> {
+    await scripts.addEvents.run(
       this.#redis,
       [sessionKeys(sessionId).events],
-      [...this.#eventArguments(sessionId), JSON.stringify(event)],
+      [...this.#eventArguments(sessionId), ...events.map((event) => JSON.stringify(event))],
     );
   }
 

@@ -12,6 +12,9 @@ const EMPTY_ATTEMPTS = 16;
 /** The same for the topmost one, into which deep directories are moved: each pass may add work for the next. */
 const TOP_ATTEMPTS = 100_000;
 
+/** An entry is gone, filled again, or something else by now: the next pass sees what is there. */
+const CHANGED_MEANWHILE: ReadonlySet<string> = new Set(["ENOENT", "ENOTEMPTY", "ENOTDIR", "ELOOP"]);
+
 /**
  * Removes whatever is called `name` in `parent`, and all below it, without following a link (I8).
  *
@@ -58,27 +61,35 @@ async function emptyOnce(
   for await (const entry of await opendir(directory.path, { encoding: "latin1", bufferSize: 256 })) {
     signal?.throwIfAborted();
     seen++;
-    const name = Buffer.from(entry.name, "latin1");
-    if (await removedAsFile(directory, name)) continue;
-    if (depth >= OPEN_MAX) {
-      await rename(
-        directory.entry(name),
-        top.entry(Buffer.from(`.removing-${randomBytes(12).toString("hex")}`)),
-      );
-      continue;
-    }
-    const child = directory.openDirectory(name);
-    try {
-      await emptyRepeatedly(child, top, depth + 1, signal);
-    } finally {
-      child.close();
-    }
-    await rmdir(directory.entry(name)).catch((error: unknown) => {
-      // Filled again or gone meanwhile: the next pass sees what is there.
-      if (errnoOf(error) !== "ENOTEMPTY" && errnoOf(error) !== "ENOENT") throw error;
-    });
+    await removeEntry(directory, Buffer.from(entry.name, "latin1"), top, depth, signal).catch(
+      (error: unknown) => {
+        if (!CHANGED_MEANWHILE.has(errnoOf(error) ?? "")) throw error;
+      },
+    );
   }
   return seen;
+}
+
+async function removeEntry(
+  directory: DirectoryDescriptor,
+  name: Buffer,
+  top: DirectoryDescriptor,
+  depth: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (await removedAsFile(directory, name)) return;
+  if (depth >= OPEN_MAX) {
+    const aside = Buffer.from(`.removing-${randomBytes(12).toString("hex")}`);
+    await rename(directory.entry(name), top.entry(aside));
+    return;
+  }
+  const child = directory.openDirectory(name);
+  try {
+    await emptyRepeatedly(child, top, depth + 1, signal);
+  } finally {
+    child.close();
+  }
+  await rmdir(directory.entry(name));
 }
 
 /** Unlinks anything but a directory. @returns false for a directory */

@@ -90,6 +90,13 @@ export class TurnGates {
     return called;
   }
 
+  /** How many of the tenant's sessions wait at its gates. */
+  async countWaiting(tenant: string): Promise<number> {
+    const names = await this.#redis.smembers(tenantKeys(tenant).gatesWaiting);
+    const counts = await Promise.all(names.map((name) => this.#redis.zcard(gateKeys(tenant, name).waiting)));
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
   /**
    * Counts a message of a user, once however often it is tried; false where the day's are spent.
    *

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import {
   type AcceptedMessage,
   ArtifactLinks,
@@ -19,14 +20,18 @@ import {
   ScheduleBook,
   Schedules,
   SessionState,
+  StoredBytes,
   systemClock,
   TENANT_GATE,
   TurnGates,
   TurnOrder,
+  VolumeLeases,
   workerChannel,
 } from "@longshore/shared";
 import { Queue } from "bullmq";
 import { Acceptor } from "../../../apps/dispatcher/src/accept.ts";
+import { AttachmentSource } from "../../../apps/dispatcher/src/attachment-source.ts";
+import { UploadSpool } from "../../../apps/dispatcher/src/http/upload-spool.ts";
 import { WaitingMessages } from "../../../apps/dispatcher/src/waiting-messages.ts";
 import { Quarantine } from "../../../apps/worker/src/quarantine.ts";
 import { TurnWorker } from "../../../apps/worker/src/worker.ts";
@@ -96,6 +101,10 @@ export class FleetInProcess implements AsyncDisposable {
     stack.defer(() => inbound.close());
     const acceptor = new Acceptor({
       rate: new MessageRate(dispatcherRedis),
+      stored: new StoredBytes(dispatcherRedis, () => undefined),
+      attachmentSource: new AttachmentSource(
+        new UploadSpool({ directory: join(options.directory, "uploads") }),
+      ),
       waiting: new WaitingMessages({ inbound, redis: dispatcherRedis }),
       ...{ configuration: () => configuration, state: stateOn(dispatcherRedis), store, turnWakes },
       ...{ redis: dispatcherRedis, metrics, log, clock: systemClock },
@@ -120,6 +129,7 @@ export class FleetInProcess implements AsyncDisposable {
           replyWakes,
           agentOf,
           mountsOf: async () => [],
+          volumes: { leases: new VolumeLeases(workerRedis), wakes: workerWakes },
           metrics,
           log,
         },
@@ -133,6 +143,7 @@ export class FleetInProcess implements AsyncDisposable {
           route: (destination) => routeMessage(configuration, destination),
         },
         ...{ clock: systemClock, random: Math.random, host: "bench", worker: WORKER, leaseMs },
+        quantum: () => configuration.worker.quantum,
       },
     });
     stack.defer(() => worker.drain(0));

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { type SandboxUsers, SESSION_DIRECTORIES, type Slots } from "@longshore/sandbox";
 
 /** One furnished slot for all sandboxes, none of which writes into it. */
-export class NoOpSlots implements Pick<Slots, "create" | "furnish" | "remove"> {
+export class NoOpSlots implements Pick<Slots, "create" | "furnish" | "isBounded" | "remove"> {
   readonly #directory: string;
 
   /** @param directory for it; made where it is missing */
@@ -18,6 +18,10 @@ export class NoOpSlots implements Pick<Slots, "create" | "furnish" | "remove"> {
 
   async create(): Promise<string> {
     return this.#directory;
+  }
+
+  isBounded(): boolean {
+    return true;
   }
 
   async furnish(): Promise<void> {}

@@ -1,9 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { type Sandbox, type SandboxRuntime, SandboxUsers, Slots } from "@longshore/sandbox";
+import { type Sandbox, type SandboxRuntime, SandboxUsers, SlotDisks, Slots } from "@longshore/sandbox";
 
 const WORKER = "bench";
+/** The default of an agent. */
+const QUOTA = { bytes: 5 * 1024 ** 3, files: 200_000 };
 
 /** Starts sandboxes as a worker does, without one. */
 export class BenchSandboxes implements AsyncDisposable {
@@ -11,10 +13,14 @@ export class BenchSandboxes implements AsyncDisposable {
   readonly #slots: Slots;
   readonly #users: SandboxUsers;
 
-  constructor(runtime: SandboxRuntime, runDirectory: string) {
+  private constructor(runtime: SandboxRuntime, runDirectory: string, disks: SlotDisks) {
     this.#runtime = runtime;
-    this.#slots = new Slots(runDirectory, WORKER);
+    this.#slots = new Slots(runDirectory, WORKER, disks);
     this.#users = new SandboxUsers({ runDirectory, workerId: WORKER });
+  }
+
+  static async open(runtime: SandboxRuntime, runDirectory: string): Promise<BenchSandboxes> {
+    return new BenchSandboxes(runtime, runDirectory, await SlotDisks.open(runDirectory));
   }
 
   /** @param root an image, or a root file system */
@@ -25,8 +31,11 @@ export class BenchSandboxes implements AsyncDisposable {
   ): Promise<T> {
     const nonce = randomBytes(8).toString("hex");
     const user = await this.#users.acquire();
-    const slotDirectory = await this.#slots.create(nonce, user);
-    await this.#slots.furnish(nonce, user);
+    this.#runtime.foresee?.({ worker: WORKER, nonce });
+    const slotDirectory = await this.#slots.create(nonce, user, {
+      runtime: this.#runtime.name,
+      quota: QUOTA,
+    });
     const labels = { host: hostname(), worker: WORKER, tenant: "bench", sessionId: nonce, epoch: 1, nonce };
     const sandbox = await this.#runtime.start({
       ...{ labels, command, slotDirectory, user, env: {}, ...root },

@@ -9,7 +9,7 @@ import { median } from "../turns.ts";
 import { BenchSandboxes, runDirectoryOf } from "./bench-sandbox.ts";
 
 const WARM_UP = 2;
-const RUNS = 15;
+const RUNS = 100;
 const AGENT = ["/usr/local/bin/node", "/opt/agent/main.js"];
 const INITIALIZE = JSON.stringify({
   ...{ jsonrpc: "2.0", id: 1, method: "initialize" },
@@ -21,7 +21,7 @@ export async function* measureBoot(directory: string, rootfs: string): AsyncGene
   const runDirectory = runDirectoryOf(directory);
   await mkdir(runDirectory, { recursive: true, mode: 0o711 });
   const runtime = new BwrapRuntime({ host: hostname(), runDirectory });
-  await using sandboxes = new BenchSandboxes(runtime, runDirectory);
+  await using sandboxes = await BenchSandboxes.open(runtime, runDirectory);
   const ours: number[] = [];
   const own: number[] = [];
   for (let run = 0; run < WARM_UP + RUNS; run++) {

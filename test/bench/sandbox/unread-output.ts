@@ -25,7 +25,7 @@ export async function* measureUnreadOutput(options: {
     [new DockerRuntime({ address: options.engine, host, runDirectory }), { image: options.image }],
   ] as const;
   for (const [runtime, root] of runtimes) {
-    await using sandboxes = new BenchSandboxes(runtime, runDirectory);
+    await using sandboxes = await BenchSandboxes.open(runtime, runDirectory);
     const command = ["/bin/sh", "-c", "head -c 512000000 /dev/zero"];
     // The first one brings what every start needs.
     await sandboxes.with(["/bin/true"], root, async (sandbox) => await sandbox.exited);

@@ -9,18 +9,23 @@ const NOTICE_MS = 10_000;
 
 /**
  * One activation at a time (I5): epochs never fall and belong to one activation each, an activation's commits are not
- * interrupted by another's, none loses a lease that nothing has cost it, and none commits once another has begun.
+ * interrupted by another's, none loses a lease that nothing has cost it, and none commits once another has begun. Who opens a
+ * volume ends what its last writer may still commit: by a takeover record under that one's epoch, below that of the next.
  */
 export const checkActivations: Check = (history) => {
   const { sessions, processes, lateCommits, leaseMs } = history;
   const violations: Violation[] = [];
-  for (const { conversation, sessionId, generations } of sessions) {
+  for (const { conversation, sessionId, generations, hasVolume } of sessions) {
     const report = (what: string) => violations.push({ check: "activations", conversation, what });
     const over = new Set<string>();
     const ownerOf = new Map<number, string>();
     let last: { readonly nonce: string; readonly epoch: number } | undefined;
     for (const { commit } of generations) {
-      const { generation, nonce, epoch } = commit;
+      const { generation, nonce, epoch, kind } = commit;
+      if (hasVolume && kind === "takeover" && epoch === last?.epoch && nonce !== last.nonce) {
+        over.add(last.nonce);
+        continue;
+      }
       if (last !== undefined && epoch < last.epoch)
         report(`generation ${generation} has epoch ${epoch} after ${last.epoch}`);
       if (last !== undefined && nonce !== last.nonce) over.add(last.nonce);

@@ -1,31 +1,28 @@
-import { happened } from "../history.ts";
-import { isPoison } from "../planned-message.ts";
+import { happened, plannedOf, type SessionHistory } from "../history.ts";
+import { isPoison, type PlannedMessage } from "../planned-message.ts";
 import type { Check, Violation } from "./violation.ts";
 
 /**
- * Every accepted message is answered or a dead letter, exactly one of the two (I2); what is no poison is never a dead
- * letter (I10); nothing ends that nobody sent; what is too large is
- * refused, and nothing else; and Redis says of a message what its commit says.
+ * Every accepted message is answered, a dead letter or cancelled, exactly one of the three (I2); what is no poison is
+ * never a dead letter (I10); what nobody cancelled is not cancelled; nothing ends that nobody sent; what is too large is
+ * refused, and nothing else; and Redis says of a message what its commit says. Of context less is promised: it may be told
+ * twice, or be forgotten, where Redis lost what it held.
  */
 export const checkEnds: Check = (history) => {
   const violations: Violation[] = [];
   const { sessions, incidents, unfinished } = history;
   const mayForget = incidents.some(({ effects }) => effects.includes("redis-lost"));
-  for (const { conversation, messages, generations, records, waiting, undelivered } of sessions) {
+  for (const session of sessions) {
+    const { conversation, messages, generations, records, waiting, undelivered } = session;
     const report = (what: string) => violations.push({ check: "ends", conversation, what });
     const outcomes = new Map<string, string[]>();
     for (const { note, commit } of generations) {
       for (const { message, outcome, error } of note.ends) {
         const known = outcomes.get(message.id) ?? [];
         outcomes.set(message.id, [...known, `${outcome} in generation ${commit.generation}`]);
-        const sent = messages.find(({ acceptances }) =>
-          acceptances.some(({ messageId }) => messageId === message.id),
-        );
-        // The sender's own text tells a message apart whose 202 was lost.
-        const planned =
-          sent?.planned ?? messages.find(({ planned: { text } }) => text === message.text)?.planned;
+        const planned = plannedOf(session, message);
         if (planned === undefined) report(`generation ${commit.generation} ends a message that nobody sent`);
-        else if (isPoison(planned.kind) !== (outcome === "dead"))
+        else if (!mayEnd(session, planned, message.id, outcome))
           report(`${planned.id} (${planned.kind}) is ${outcome} ${JSON.stringify(error ?? {})}`);
         const record = records.get(message.id);
         if (record === undefined ? !mayForget : record.state !== outcome)
@@ -40,11 +37,13 @@ export const checkEnds: Check = (history) => {
       if (ids.size > 1) report(`${planned.id} was given ${ids.size} ids`);
       for (const id of ids) {
         const ends = outcomes.get(id) ?? [];
-        if (ends.length === 0) report(`${planned.id} was accepted and no commit ends it`);
-        if (ends.length > 1) report(`${planned.id} ended ${ends.length} times: ${ends.join(", ")}`);
+        const isForgettable = planned.kind === "context" && mayForget;
+        if (ends.length === 0 && !isForgettable) report(`${planned.id} was accepted and no commit ends it`);
+        if (ends.length > 1 && !isForgettable)
+          report(`${planned.id} ended ${ends.length} times: ${ends.join(", ")}`);
       }
-      const [first] = acceptances;
-      for (const { seq, duplicate, at } of acceptances.slice(1)) {
+      const [first, ...others] = acceptances.filter(({ seq }) => seq !== null);
+      for (const { seq, duplicate, at } of others) {
         if (first === undefined || happened(history, ["redis-lost"], first.at, at)) continue;
         if (!duplicate && !first.duplicate) report(`${planned.id} was accepted twice as a new message`);
         if (seq !== first.seq) report(`${planned.id} has the numbers ${first.seq} and ${seq}`);
@@ -56,3 +55,13 @@ export const checkEnds: Check = (history) => {
   for (const what of unfinished) violations.push({ check: "ends", what: `not over in time: ${what}` });
   return violations;
 };
+
+function mayEnd(
+  { mayBeCancelled }: SessionHistory,
+  { kind }: PlannedMessage,
+  messageId: string,
+  outcome: "answered" | "dead" | "cancelled",
+): boolean {
+  if (outcome === "cancelled") return mayBeCancelled(messageId);
+  return isPoison(kind) === (outcome === "dead");
+}

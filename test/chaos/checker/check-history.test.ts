@@ -16,6 +16,8 @@ function goodSession(): SessionHistory {
     conversation: "c",
     sessionId: "s",
     messages,
+    hasVolume: false,
+    mayBeCancelled: () => false,
     generations,
     calls: generations.map(call),
     records: new Map(
@@ -28,9 +30,24 @@ function goodSession(): SessionHistory {
 
 function sent(id: string, kind: MessageKind, seq: number): SentMessage {
   return {
-    planned: { id, kind, text: id, isTwice: false, pauseMs: 0 },
+    planned: { id, kind, text: id, way: "http", isTwice: false, pauseMs: 0 },
+    sentAt: seq,
     acceptances: [{ at: seq, messageId: id, seq, duplicate: false }],
   };
+}
+
+/** One that was added to the queue `inbound`. */
+function queued(id: string, at: number): SentMessage {
+  const { planned, ...rest } = sent(id, "count", at);
+  return {
+    ...rest,
+    planned: { ...planned, way: "inbound" },
+    acceptances: [{ at, messageId: id, seq: null, duplicate: false }],
+  };
+}
+
+function endsAs({ generations }: SessionHistory, index: number, outcome: "dead" | "cancelled") {
+  return generations[index]?.note.ends.map((end) => ({ ...end, outcome })) ?? [];
 }
 
 function generation(number: number, ends = `m${number}`): RestoredGeneration {
@@ -57,6 +74,7 @@ function found(change: (session: SessionHistory) => Partial<SessionHistory>, mor
   const session = goodSession();
   return checkHistory({
     leaseMs: 1,
+    volumeCounter: 0,
     sessions: [{ ...session, ...change(session) }],
     incidents: [],
     lateCommits: [],
@@ -109,15 +127,42 @@ it.each<[string, RegExp, Parameters<typeof found>]>([
   [
     "an innocent dead letter",
     /m2 \(count\) is dead/,
+    [(session) => changed(session, 1, { note: { ends: endsAs(session, 1, "dead") } })],
+  ],
+  [
+    "a message that ended as cancelled and that nobody cancelled",
+    /m2 \(count\) is cancelled/,
+    [(session) => changed(session, 1, { note: { ends: endsAs(session, 1, "cancelled") } })],
+  ],
+  [
+    "more counted than was answered or cancelled",
+    /the counter of generation 2 is 3 after 1 turns/,
     [
-      (session) =>
-        changed(session, 1, {
-          note: {
-            ends:
-              session.generations[1]?.note.ends.map((end) => ({ ...end, outcome: "dead" as const })) ?? [],
-          },
-        }),
+      (session) => ({
+        ...changed(session, 1, { note: { ends: endsAs(session, 1, "cancelled"), replies: [] }, counter: 3 }),
+        mayBeCancelled: () => true,
+      }),
     ],
+  ],
+  [
+    "a queue's messages out of order",
+    /m2 ended after m3, which was added to the queue after it/,
+    [
+      ({ messages }) => ({
+        messages: [messages[0] as SentMessage, queued("m2", 2), queued("m3", 3)],
+        generations: [generation(1), generation(2, "m3"), generation(3, "m2")],
+      }),
+    ],
+  ],
+  [
+    "a volume that is behind its sessions",
+    /the volume's counter is 2, and its sessions' are 3/,
+    [() => ({ hasVolume: true }), { volumeCounter: 2 }],
+  ],
+  [
+    "context that nobody was told",
+    /m4 was accepted and no commit ends it/,
+    [({ messages }) => ({ messages: [...messages, sent("m4", "context", 4)] })],
   ],
   [
     "poison that was answered",
@@ -213,6 +258,17 @@ it.each<[string, RegExp, Parameters<typeof found>]>([
     "an activation interrupted by another",
     /generation 3 is of an activation that another had followed/,
     [(session) => changed(session, 1, { commit: { nonce: "other", epoch: 1 } })],
+  ],
+  [
+    "a commit of an activation that whoever opened its volume had ended",
+    /generation 3 is of an activation that another had followed/,
+    [
+      (session) => ({
+        ...changed(session, 1, { commit: { nonce: "opener", kind: "takeover" } }),
+        hasVolume: true,
+      }),
+      { volumeCounter: 3 },
+    ],
   ],
   [
     "an epoch of two activations",

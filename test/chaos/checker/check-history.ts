@@ -5,9 +5,13 @@ import { checkGenerations } from "./check-generations.ts";
 import { checkOrder } from "./check-order.ts";
 import { checkProcesses } from "./check-processes.ts";
 import { checkReplies } from "./check-replies.ts";
+import { checkVolume } from "./check-volume.ts";
 import type { Violation } from "./violation.ts";
 
-const checks = [checkEnds, checkOrder, checkGenerations, checkActivations, checkReplies, checkProcesses];
+const checks = [
+  ...[checkEnds, checkOrder, checkGenerations, checkVolume],
+  ...[checkActivations, checkReplies, checkProcesses],
+];
 
 /** Everything that is wrong with a run. */
 export function checkHistory(history: History): Violation[] {

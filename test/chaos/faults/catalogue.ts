@@ -3,6 +3,7 @@ import type { Fault } from "./fault.ts";
 import { killIn } from "./kill.ts";
 import {
   addWakes,
+  failOverRedis,
   killClients,
   killRedis,
   loseWakes,
@@ -30,6 +31,7 @@ const others: Readonly<Record<string, Fault>> = {
   "restart redis": restartRedis,
   "kill redis": killRedis,
   "restore redis": restoreRedis,
+  "fail over redis": failOverRedis,
   "pause redis": pauseRedis,
   "kill clients": killClients,
   "add wakes": addWakes,

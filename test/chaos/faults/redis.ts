@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { openTurnWakes } from "@longshore/shared";
 import { Redis } from "ioredis";
+import { copyRedis } from "../../support/redis-copy.ts";
 import type { ChaosFleet } from "../chaos-fleet.ts";
 import type { Fault } from "./fault.ts";
 
@@ -38,9 +39,16 @@ export const killRedis: Fault = (fleet) =>
 /** Goes on for a while, and then comes back as it was before. */
 export const restoreRedis: Fault = (fleet, _seat, random) =>
   away(fleet, "Redis restored from an older copy", ["redis-away", "redis-lost"], async () => {
-    const restore = await fleet.copyRedis();
+    const restore = await copyRedis(fleet.fleet.redis, fleet.fleet.directory);
     await delay(random.integer(500, 3_000));
     await restore();
+    fleet.traffic.sendAgain();
+  });
+
+/** A replica takes its place, without what had not reached it. */
+export const failOverRedis: Fault = (fleet, _seat, random) =>
+  away(fleet, "Redis failed over", ["redis-away", "redis-lost"], async () => {
+    await fleet.failOverRedis(random.integer(0, 1_000));
     fleet.traffic.sendAgain();
   });
 

@@ -3,6 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { engineAt } from "../../../infra/setup/provided-services.ts";
 import type { Fault as WireFault } from "../../faults/fault-proxy.ts";
 import { required } from "../../support/fleet.ts";
+import { seesMounted } from "../../support/sees-mounted.ts";
 import { meet, phaseNamed } from "../phases.ts";
 import type { Seat } from "../seat.ts";
 import type { Fault } from "./fault.ts";
@@ -86,13 +87,13 @@ export const killSandbox: Fault = async (fleet, number) => {
   });
 };
 
-/** By their mounts, which name the worker's slots: the sandbox's own processes see them, and nobody else. */
+/** By the worker's slots, which they see as parts of their own root. */
 async function sandboxesOf(workerId: string): Promise<(() => unknown)[]> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
   const processes = await Promise.all(
     pids.map(async (pid) => {
       const mounts = await readFile(`/proc/${pid}/mountinfo`, "utf8").catch(() => "");
-      return mounts.includes(`/workers/${workerId}/`) ? [() => process.kill(Number(pid), "SIGKILL")] : [];
+      return seesMounted(mounts, `/workers/${workerId}/`) ? [() => process.kill(Number(pid), "SIGKILL")] : [];
     }),
   );
   const engine = engineAt(required("DOCKER_HOST"));

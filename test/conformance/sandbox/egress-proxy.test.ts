@@ -395,6 +395,70 @@ test.each([
   expect(seen).toEqual(decision === "credential" ? [SECRET] : []);
 });
 
+test("requests of one activation share a connection to an upstream while it is good, and no others", async () => {
+  const sockets: Socket[] = [];
+  upstream = (incoming, response) => {
+    if (!sockets.includes(incoming.socket)) sockets.push(incoming.socket);
+    if (incoming.url === "/last") response.setHeader("connection", "close");
+    response.end(incoming.url);
+  };
+  const given = { credentials: credentials("x-api-key") };
+  const first = await start(given);
+  const headers = { "x-api-key": "placeholder" };
+  for (const name of ["1", "2", "3"])
+    expect((await ask(first.port, `/api/${name}`, { headers, method: "POST", body: name })).body).toBe(
+      `/${name}`,
+    );
+  expect(sockets).toHaveLength(1);
+  expect(first.decisions()).toEqual(["credential", "credential", "credential"]);
+  // Another activation has its own.
+  const second = await start(given);
+  await ask(second.port, "/api/1", { headers });
+  expect(sockets).toHaveLength(2);
+  // Ended by the upstream while nothing was asked, or with an answer: the next request has a new one.
+  const ended = once(sockets[0] as Socket, "close");
+  sockets[0]?.end();
+  await ended;
+  expect((await ask(first.port, "/api/4", { headers })).status).toBe(200);
+  expect((await ask(first.port, "/api/last", { headers })).status).toBe(200);
+  expect((await ask(first.port, "/api/5", { headers })).status).toBe(200);
+  expect(sockets).toHaveLength(4);
+  // None outlives the activation.
+  const last = once(sockets[3] as Socket, "close");
+  first.proxy.close();
+  await last;
+});
+
+test("an answer that is cut off, or that nobody waits for, spoils its connection only", async () => {
+  let cut = true;
+  const sockets = new Set<Socket>();
+  upstream = (incoming, response) => {
+    sockets.add(incoming.socket);
+    if (!cut) {
+      response.end("whole");
+      return;
+    }
+    response.writeHead(200, { "content-length": "100" });
+    response.write("half", () => incoming.socket.destroy());
+  };
+  const { port } = await start({ credentials: credentials("x-api-key") });
+  await expect(ask(port, "/api/x")).rejects.toThrow();
+  cut = false;
+  expect((await ask(port, "/api/x")).body).toBe("whole");
+  upstream = (incoming, response) => {
+    sockets.add(incoming.socket);
+    response.write("begun");
+  };
+  const asked = request({ host: "127.0.0.1", port, path: "/api/x", agent: false }).end();
+  const [answer] = (await once(asked, "response")) as [IncomingMessage];
+  const [given] = [...sockets].slice(-1) as [Socket];
+  const closed = once(given, "close");
+  answer.destroy();
+  await closed;
+  upstream = (_incoming, response) => response.end("again");
+  expect((await ask(port, "/api/x")).body).toBe("again");
+});
+
 test("what an agent may ask for itself never leads inside, also where an upstream does", async () => {
   const [credential] = credentials("x-api-key");
   if (credential === undefined) throw new Error("no credential");

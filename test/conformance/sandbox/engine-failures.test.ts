@@ -11,11 +11,12 @@ import {
   RuntimeUnavailableError,
 } from "@longshore/sandbox";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { alterEngine } from "../../attack/altering-engine.ts";
 import { leftovers } from "./leftovers.ts";
 import { engineAddress, HOST, type Platform, platforms } from "./platforms.ts";
 import { readUntil, World } from "./world.ts";
 
-const docker = platforms.find(({ name }) => name === "docker runc") as Platform;
+const docker = platforms.find(({ name }) => name.startsWith("docker")) as Platform;
 
 /** A socket in front of the engine that can be cut. */
 class CuttableEngine {
@@ -116,8 +117,25 @@ describe("docker", () => {
     const runtime = new DockerRuntime({ ...options, requiredRuntimes: ["kata-none"] });
     await expect(runtime.check()).rejects.toThrow(RuntimeUnavailableError);
     const spec = { ...(await world.spec(["true"])), ociRuntime: "kata-none" };
-    await expect(runtime.start(spec)).rejects.toMatchObject({ code: "SANDBOX_START_FAILED" });
+    await expect(runtime.start(spec)).rejects.toMatchObject({
+      // Podman would not even look for it.
+      code: docker.name === "docker podman" ? "SANDBOX_SPEC_INVALID" : "SANDBOX_START_FAILED",
+    });
     expect(await leftovers(world, spec.labels.nonce)).toEqual([]);
+  });
+
+  test("an engine that would take another OCI runtime than was asked for starts nothing", async () => {
+    const path = join(directory, "heedless.sock");
+    const engine = await alterEngine(engineAddress, path, (request) => {
+      delete request.HostConfig.Runtime;
+    });
+    const spec = { ...(await world.spec(["true"])), ociRuntime: "runsc" };
+    await expect(runtimeAt(`unix://${path}`).start(spec)).rejects.toMatchObject({
+      code: "SANDBOX_SPEC_INVALID",
+      message: expect.stringContaining("ociRuntime"),
+    });
+    expect(await leftovers(world, spec.labels.nonce)).toEqual([]);
+    engine.close();
   });
 
   test("when the engine goes away, the exit is settled with the reason; the sandbox is reaped when it is back", async () => {

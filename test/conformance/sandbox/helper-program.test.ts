@@ -9,6 +9,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 const BUILD = new URL("../../../packages/sandbox/init/build.sh", import.meta.url).pathname;
+const SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 const PORT = 20_000 + (process.pid % 10_000);
 
 /** The helper as a program of the host, built with sanitizers: what it does wrong ends it with their report. */
@@ -30,9 +31,8 @@ async function listen(name: string, take: (socket: Socket) => void): Promise<Ser
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "longshore-helper-"));
   program = join(directory, "longshore-init");
-  const sanitizers = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
   const places = [`-DSOCKETS="${directory}"`, `-DEGRESS_PORT=${PORT}`];
-  await promisify(execFile)("sh", [BUILD, "gcc", ...sanitizers, ...places, "-o", program]);
+  await promisify(execFile)("sh", [BUILD, "gcc", ...SANITIZERS, ...places, "-o", program]);
   lifeline = await listen("lifeline", (socket) => {
     let news = "";
     socket.setEncoding("utf8").on("data", (part: string) => {
@@ -136,6 +136,15 @@ test("many connections of all manners at once, more than it carries", async () =
   child.stdin?.end("\n");
   expect(await ended).toEqual({ status: 0, stderr: "" });
   egress.close();
+});
+
+test("bytes are carried whole and in order, and no connection stays, whatever both ends do", async () => {
+  const program = join(directory, "carry");
+  const harness = new URL("../../fuzz/carry.c", import.meta.url).pathname;
+  const run = promisify(execFile);
+  await run("gcc", ["-std=gnu11", ...SANITIZERS, "-DRANDOM_INPUTS", harness, "-o", program]);
+  const seed = String(Date.now());
+  await expect(run(program, [seed, "20000"]), `seed ${seed}`).resolves.toEqual({ stdout: "", stderr: "" });
 });
 
 test("tools: standard input and output are carried, and its reader's end ends it", async () => {

@@ -79,17 +79,19 @@ describe.each(platforms)("$name", (platform) => {
   });
 
   test("it can be neither looked into, stopped nor killed by what it runs, and reaps what that leaves", async () => {
-    const { stdout } = await world.run(`
+    const tools = (socket: Socket) => void socket.destroy();
+    const script = `
       for file in mem environ maps; do head -c 1 /proc/1/$file > /dev/null 2>&1 && echo "read $file"; done
       (echo x > /.longshore/init) 2>/dev/null && echo "wrote the program"
-      rm -f /.longshore/run/lifeline 2>/dev/null; [ -e /.longshore/run/lifeline ] || echo "removed a socket"
+      rm -f /.longshore/run/tools 2>/dev/null; [ -e /.longshore/run/tools ] || echo "removed a socket"
       ${isGvisor ? "" : "kill -KILL 1; kill -STOP 1"}
       (sh -c '(sleep 0.05; echo > /tmp/ended) &' &)
       while [ ! -e /tmp/ended ]; do sleep 0.02; done
       round=0
       while [ $round -lt 100 ] && grep -qs '^State:.Z' /proc/[0-9]*/status; do round=$((round + 1)); sleep 0.05; done
       [ $round -lt 100 ] || echo "zombies stay"
-      echo alive`);
+      echo alive`;
+    const { stdout } = await world.run(script, { tools });
     // gVisor protects the first process from nobody of its user: its environment is the agent's own, and what
     // kills or stops it has its own sandbox killed, at the latest by the reaper.
     expect(stdout.split("\n").filter((line) => !(isGvisor && /^read/.test(line)))).toEqual(["alive", ""]);

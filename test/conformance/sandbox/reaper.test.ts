@@ -1,13 +1,22 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Reaper, type ReaperReport, type SandboxRuntime } from "@longshore/sandbox";
+import {
+  BwrapRuntime,
+  findHostTools,
+  Reaper,
+  type ReaperReport,
+  type SandboxRuntime,
+} from "@longshore/sandbox";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { leftovers, runningContainers } from "./leftovers.ts";
-import { type Platform, platforms } from "./platforms.ts";
+import { HOST, type Platform, platforms } from "./platforms.ts";
 import { eventually, processesOf, readUntil, World } from "./world.ts";
+
+/** Kills of a worker; `npm run test:soak` has more. */
+const KILLS = Number(process.env.LONGSHORE_SOAK_KILLS ?? 1);
 
 interface Started {
   readonly child: ChildProcess;
@@ -84,13 +93,17 @@ describe.each(platforms)("$name", (platform) => {
     expect(reports.length).toBeLessThan(8);
   }
 
-  test("of a killed worker nothing is left, whether a sandbox ran, was paused or was being made", async () => {
-    const neighbour = await live.start(["sh", "-c", "while read line; do echo got $line; done"]);
-    await killAndReap(await startWorker("creating"));
-    neighbour.stdin.write("alive\n");
-    await readUntil(neighbour, "got alive\n");
-    await neighbour.destroy();
-  });
+  test(
+    "of a killed worker nothing is left, whether a sandbox ran, was paused or was being made",
+    async () => {
+      const neighbour = await live.start(["sh", "-c", "while read line; do echo got $line; done"]);
+      for (let kill = 0; kill < KILLS; kill++) await killAndReap(await startWorker("creating"));
+      neighbour.stdin.write("alive\n");
+      await readUntil(neighbour, "got alive\n");
+      await neighbour.destroy();
+    },
+    KILLS * 120_000,
+  );
 
   test("bubblewrap dies with its worker, paused or not, also where nobody reaps", async ({ skip }) => {
     skip(!platform.name.startsWith("bwrap"), "a container that is paused waits for the reaper");
@@ -151,6 +164,16 @@ describe.each(platforms)("$name", (platform) => {
     await sandbox.destroy();
   });
 
+  test("what was made ready for a start that never came goes", async ({ skip }) => {
+    skip(live.runtime.foresee === undefined, "it makes nothing ready");
+    skip(!platform.countsProcesses, "it has no control groups to make");
+    const labels = live.labels();
+    live.runtime.foresee?.(labels);
+    await eventually(async () => (await leftovers(live, labels.nonce)).length > 0, "its control groups");
+    await live.runtime.reap(async ({ nonce }) => nonce !== labels.nonce);
+    expect(await leftovers(live, labels.nonce)).toEqual([]);
+  });
+
   testOfEngine("what a worker left that died during a pass is all there for the next one", async () => {
     const started = await startWorker("steady");
     const before = await lastingOf(started);
@@ -177,18 +200,51 @@ describe.each(platforms)("$name", (platform) => {
   });
 
   testOfEngine("a removal of a slot that was cut off is finished", async () => {
-    const spec = await live.spec(["true"]);
-    await writeFile(join(spec.slotDirectory, "workspace", "file"), "content");
-    const cutOff = join(spec.slotDirectory, "..", `.removing-${spec.labels.nonce}`);
-    await rename(spec.slotDirectory, cutOff);
+    const { nonce } = live.labels();
+    // One with a file system of its own is unmounted before it is moved away.
+    const slotDirectory = await live.slot(nonce, await live.users.acquire(), null);
+    await writeFile(join(slotDirectory, "workspace", "file"), "content");
+    const cutOff = join(slotDirectory, "..", `.removing-${nonce}`);
+    await rename(slotDirectory, cutOff);
     expect((await reaper().run()).slots).toBe(1);
-    expect(await readdir(join(cutOff, ".."))).not.toContain(`.removing-${spec.labels.nonce}`);
+    expect(await readdir(join(cutOff, ".."))).not.toContain(`.removing-${nonce}`);
   });
 });
 
+test("bubblewrap that is killed before its first process dies with it leaves none", async () => {
+  const bwrap = platforms.find(({ name }) => name === "bwrap without cgroups") as Platform;
+  const world = await World.open(bwrap);
+  const tools = findHostTools();
+  // bubblewrap clones its first process, tells of it, and both wait for a byte that never comes.
+  const path = (name: string) => join(world.runDirectory, name);
+  const script = `#!/bin/sh
+    tr '\\0' '\\n' <&5 | grep -vx -e --disable-userns | tr '\\n' '\\0' > ${path("options")}
+    exec ${tools.bwrap} --userns-block-fd 8 --info-fd 9 "$@" 5<${path("options")} 8<>${path("never")} 9>${path("info")}`;
+  await writeFile(path("wrapper"), script);
+  for (const file of ["options", "info"]) await writeFile(path(file), "");
+  await once(spawn("mkfifo", [path("never")]), "exit");
+  for (const file of ["wrapper", "options", "info", "never"]) await chmod(path(file), 0o777);
+  const runtime = new BwrapRuntime({
+    host: HOST,
+    runDirectory: world.runDirectory,
+    tools: { ...tools, bwrap: path("wrapper") },
+    cgroups: null,
+  });
+  const spec = await world.spec(["true"]);
+  const started = runtime.start(spec);
+  started.catch(() => undefined);
+  const first = async () => Number(/"child-pid": (\d+)/.exec(await readFile(path("info"), "utf8"))?.[1]);
+  await eventually(async () => (await first()) > 0, "the first process");
+  const status = await readFile(`/proc/${await first()}/status`, "utf8");
+  process.kill(Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1]), "SIGKILL");
+  await expect(started).rejects.toThrow();
+  expect(await processesOf(spec.user.uid)).toEqual([]);
+  await world.close();
+});
+
 test("bwrap's reaper takes no container of the same run directory for its own, nor its processes", async () => {
-  const [docker, bwrap] = ["docker runc", "bwrap"].map(
-    (name) => platforms.find((platform) => platform.name === name) as Platform,
+  const [docker, bwrap] = ["docker", "bwrap"].map(
+    (start) => platforms.find(({ name }) => name.startsWith(start)) as Platform,
   ) as [Platform, Platform];
   const world = await World.open(docker);
   const container = await world.start(["sh", "-c", "while read line; do echo got $line; done"]);

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import {
+  type DiskQuota,
   type Sandbox,
   type SandboxExit,
   type SandboxLabels,
@@ -11,12 +12,14 @@ import {
   type SandboxSpec,
   type SandboxUser,
   SandboxUsers,
+  SlotDisks,
   Slots,
   WorkerPresence,
 } from "@longshore/sandbox";
 import { HOST, type Platform } from "./platforms.ts";
 
 const MIB = 1024 ** 2;
+const QUOTA: DiskQuota = { bytes: 256 * MIB, files: 10_000 };
 export const LIMITS = { memoryBytes: 256 * MIB, cpus: 2, pids: 64 };
 
 /** One worker on a run directory of its own, with all that it started. */
@@ -29,13 +32,20 @@ export class World {
   readonly users: SandboxUsers;
   readonly #presence: WorkerPresence;
   readonly #sandboxes: Sandbox[] = [];
+  readonly #slots = new Set<string>();
 
-  private constructor(platform: Platform, runDirectory: string, workerId: string, presence: WorkerPresence) {
+  private constructor(
+    platform: Platform,
+    runDirectory: string,
+    workerId: string,
+    presence: WorkerPresence,
+    disks: SlotDisks,
+  ) {
     this.platform = platform;
     this.runDirectory = runDirectory;
     this.workerId = workerId;
     this.runtime = platform.runtime(runDirectory);
-    this.slots = new Slots(runDirectory, workerId);
+    this.slots = new Slots(runDirectory, workerId, disks);
     // A range of this process alone: other fleets of the machine have run directories and claims of their own.
     this.users = new SandboxUsers({ runDirectory, workerId, firstUid: 1_000_000 + process.pid * 1_000 });
     this.#presence = presence;
@@ -45,7 +55,9 @@ export class World {
     const runDirectory = inRunDirectory ?? (await mkdtemp(join(tmpdir(), "longshore-sandbox-")));
     await chmod(runDirectory, 0o711);
     const workerId = `worker-${randomBytes(6).toString("hex")}`;
-    return new World(platform, runDirectory, workerId, await WorkerPresence.announce(runDirectory, workerId));
+    const presence = await WorkerPresence.announce(runDirectory, workerId);
+    const disks = await SlotDisks.open(runDirectory, workerId);
+    return new World(platform, runDirectory, workerId, presence, disks);
   }
 
   labels(): SandboxLabels {
@@ -63,16 +75,18 @@ export class World {
       command,
       env: {},
       workingDirectory: "/session/workspace",
-      slotDirectory: change.slotDirectory ?? (await this.#slot(labels.nonce, user)),
+      slotDirectory: change.slotDirectory ?? (await this.slot(labels.nonce, user)),
       user,
       limits: LIMITS,
       ...change,
     };
   }
 
-  async #slot(nonce: string, user: SandboxUser): Promise<string> {
-    const path = await this.slots.create(nonce, user);
-    await this.slots.furnish(nonce, user);
+  /** A furnished slot. @param quota of what is in it; none where it is null */
+  async slot(nonce: string, user: SandboxUser, quota: DiskQuota | null = QUOTA): Promise<string> {
+    const { name: runtime } = this.runtime;
+    this.#slots.add(nonce);
+    const path = await this.slots.create(nonce, user, quota === null ? undefined : { runtime, quota });
     return path;
   }
 
@@ -95,9 +109,15 @@ export class World {
     return { exit: await sandbox.exited, stdout, stderr: sandbox.stderrTail() };
   }
 
+  /** Ends the announcement and leaves all the rest, as a kill does. */
+  async abandon(): Promise<void> {
+    await this.#presence.close();
+  }
+
   /** Destroys all sandboxes and the run directory, so that a test that failed leaves nothing. */
   async close(): Promise<void> {
     await Promise.all(this.#sandboxes.map((sandbox) => sandbox.destroy()));
+    for (const slot of this.#slots) await this.slots.remove(slot);
     await this.users.close();
     await this.#presence.close();
     await rm(this.runDirectory, { recursive: true, force: true });
@@ -140,9 +160,8 @@ export async function readUntil(sandbox: Sandbox, text: string): Promise<string>
 
 /** Waits for what comes by itself, at most 30 s. */
 export async function eventually(condition: () => Promise<boolean> | boolean, what: string): Promise<void> {
-  for (let attempt = 0; attempt < 600; attempt++) {
+  for (const start = performance.now(); performance.now() - start < 30_000; await delay(50)) {
     if (await condition()) return;
-    await delay(50);
   }
   throw new Error(`not within 30 s: ${what}`);
 }

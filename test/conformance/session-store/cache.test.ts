@@ -416,7 +416,7 @@ describe.each(storeKinds)("chunk cache over %s", (kind: StoreKind) => {
   async function settled({ events }: CachedStore): Promise<void> {
     const sum = (...kinds: CacheEvent[]) =>
       events.filter(({ event }) => kinds.includes(event)).reduce((total, { bytes }) => total + bytes, 0);
-    await expect.poll(() => sum("stored", "dropped", "failed"), { timeout: 20_000 }).toBe(sum("miss"));
+    await expect.poll(() => sum("stored", "dropped", "failed")).toBe(sum("miss"));
   }
 });
 

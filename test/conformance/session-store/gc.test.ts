@@ -83,20 +83,28 @@ describe.each(storeKinds)("garbage collection on %s", { timeout: 60_000 }, (kind
 
   it("keeps the newest generations, marks what only older ones need, and deletes it a day later", async () => {
     await turns(20);
-    expect(await collect()).toEqual({
+    const { neededBytes, ...young } = await collect();
+    expect(young).toEqual({
       generations: 20,
       marked: { objects: 0, bytes: 0 },
       deleted: { objects: 0, bytes: 0 },
     });
+    expect(neededBytes).toBeGreaterThan(20 * PACKED);
     time.skip(DAY_MS + HOUR_MS);
     const marked = await collect();
+    // A collection's own notes are needed, too.
+    expect(marked.neededBytes - (neededBytes - marked.marked.bytes)).toBeGreaterThanOrEqual(0);
+    expect(marked.neededBytes - (neededBytes - marked.marked.bytes)).toBeLessThan(PACKED);
     expect(marked).toMatchObject({ generations: 2, deleted: { objects: 0 } });
     expect(marked.marked.bytes).toBeGreaterThan(15 * PACKED);
     expect(await packs()).toHaveLength(20);
     time.skip(DAY_MS - HOUR_MS);
     expect(await collect()).toMatchObject({ marked: marked.marked, deleted: { objects: 0 } });
     time.skip(2 * HOUR_MS);
-    expect(await collect()).toMatchObject({ marked: { objects: 0 }, deleted: marked.marked });
+    const deleted = await collect();
+    expect(deleted).toMatchObject({ marked: { objects: 0 }, deleted: marked.marked });
+    expect(deleted.neededBytes).toBeGreaterThanOrEqual(marked.neededBytes);
+    expect(deleted.neededBytes).toBeLessThan(marked.neededBytes + PACKED);
     // Those of the two newest, and of the records that their chains are made of.
     expect((await packs()).length).toBeLessThanOrEqual(17);
     await expectKept(19);

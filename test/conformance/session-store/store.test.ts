@@ -19,7 +19,14 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Commit, type Mirror, textOfPath, type WorkingCopy } from "@longshore/session-store";
+import {
+  type CollectedVolume,
+  type Commit,
+  collectVolumes,
+  type Mirror,
+  textOfPath,
+  type WorkingCopy,
+} from "@longshore/session-store";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { collect, fingerprint, meta, REF, run, type StoreKind, storeKinds, TestStore } from "./support.ts";
 
@@ -501,6 +508,25 @@ describe.each(storeKinds)("session store on %s", (kind: StoreKind) => {
     expect(artifact.sizeBytes).toBe(8);
     expect((await collect(artifact.stream())).toString()).toBe("ifact");
     await expect(test.store.openArtifact(REF, "none", "x")).rejects.toEqual(code("OBJECT_NOT_FOUND"));
+  });
+
+  it("lists the volumes of a tenant by their names, and collects each", async () => {
+    const names = ["memory", "persistent/http/ada@example.org", "persistent/http/~0f", ".x", "ü %41"];
+    for (const volume of names) {
+      using copy = await test.store.hydrate({ tenant: "acme", volume }, undefined, test.directory());
+      await copy.commit("unchanged", meta());
+    }
+    expect((await test.store.listVolumes("acme")).sort()).toEqual([...names].sort());
+    const after = (await test.store.listVolumes("acme", { limit: 2 })).at(-1);
+    expect(await test.store.listVolumes("acme", { after })).toHaveLength(3);
+    expect(await test.store.listVolumes("other")).toEqual([]);
+    const collected = collectVolumes(test.store, "acme", {
+      retentionOf: () => ({ generations: 1, days: 0 }),
+    });
+    const reports: CollectedVolume[] = [];
+    for await (const report of collected) reports.push(report);
+    expect(reports.map(({ volume }) => volume).sort()).toEqual([...names].sort());
+    for (const report of reports) expect(report).toMatchObject({ report: { generations: 1 } });
   });
 
   it("lists the sessions of a tenant in pages", async () => {

@@ -39,7 +39,7 @@ it("refuses a message whole when Redis is full, and takes it when there is room 
 it("adds no event when Redis is full", async () => {
   await setLimit("1");
   await expect(
-    session.state.addEvent(session.sessionId, { type: "text", turnId: "t", text: "x" }),
+    session.state.addEvents(session.sessionId, [{ type: "text", turnId: "t", text: "x" }]),
   ).rejects.toSatisfy(isRedisFull);
   expect(await contents()).not.toHaveProperty([sessionKeys(session.sessionId).events]);
 });

@@ -24,6 +24,7 @@ describe("taking a lease", () => {
       taken: true,
       lease: {
         ...{ nonce: "n1", epoch: 1, before: "unknown", publishedGeneration: 0, left: undefined },
+        opened: { suspects: 0, attempts: 0 },
         waiting: { waking: [], context: 0 },
       },
     });

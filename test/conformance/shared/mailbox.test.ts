@@ -154,7 +154,7 @@ describe("events", () => {
   it("are read on from any of them", async () => {
     await session.accept("a");
     const after = await session.state.newestEventId(session.sessionId);
-    await session.state.addEvent(session.sessionId, { type: "text", turnId: "t", text: "ä" });
+    await session.state.addEvents(session.sessionId, [{ type: "text", turnId: "t", text: "ä" }]);
     const [only, ...rest] = await session.state.readEvents(session.sessionId, after, 10);
     expect(only?.event).toEqual({ type: "text", turnId: "t", text: "ä" });
     expect(rest).toEqual([]);
@@ -163,7 +163,7 @@ describe("events", () => {
   it("are capped and expire", async () => {
     const small = new SessionFixture(redis.client, { eventsLength: 100 });
     for (let index = 0; index < 1_000; index++) {
-      await small.state.addEvent(small.sessionId, { type: "text", turnId: "t", text: String(index) });
+      await small.state.addEvents(small.sessionId, [{ type: "text", turnId: "t", text: String(index) }]);
     }
     const { events } = sessionKeys(small.sessionId);
     // The cap is by whole nodes of the stream, 100 entries each.

@@ -106,13 +106,13 @@ describe("ensuring a wake", () => {
   });
 
   it("leaves alone the job that took over while it looked at the one before", async () => {
-    const held: PromiseWithResolvers<void>[] = [];
+    const held = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let taken = 0;
+    // A job is said to be active a moment before it is processed: what it waits for is there before.
     worker = new Worker(
       queueNames.turns,
       async () => {
-        const hold = Promise.withResolvers<void>();
-        held.push(hold);
-        await hold.promise;
+        await held[taken++]?.promise;
       },
       {
         connection: { url: redis.server.url, maxRetriesPerRequest: null },

@@ -36,6 +36,17 @@ it("says text and tool calls in their order: what comes after a silence at once,
   ]);
 });
 
+it("tells figures with what is said next, and by themselves where nothing is", async () => {
+  const { events, read } = begin();
+  const usage = (input: number) => ({ type: "usage", turnId: "t", tokens: { input } });
+  events.usage({ tokens: { input: 1 } });
+  events.text("said");
+  await events.flush(never);
+  expect(await read()).toEqual([usage(1), { type: "text", turnId: "t", text: "said" }]);
+  events.usage({ tokens: { input: 2 } });
+  await expect.poll(read).toContainEqual(usage(2));
+});
+
 it("bounds what an agent makes it say (I11)", async () => {
   const { events, read } = begin();
   const long = "x".repeat(1_000_000);

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, readFile, readlink, rm, stat, writeFile } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse, stringify } from "yaml";
 import { LocalFleet } from "../../../infra/setup/local-fleet.ts";
 import { ScratchDirectory } from "../../../infra/setup/scratch-directory.ts";
 import { longshore } from "./longshore.ts";
@@ -234,9 +235,15 @@ describe("doctor", () => {
     const home = await mkdtemp(join(tmpdir(), "longshore-doctor-"));
     stack.defer(() => rm(home, { recursive: true }));
     await mkdir(join(home, "store"));
+    const configuration = parse(
+      await readFile(fleet.environment.LONGSHORE_CONFIG as string, "utf8"),
+    ) as object;
+    const path = join(home, "longshore.yaml");
+    await writeFile(path, stringify({ ...configuration, access: { "/**": "r--" } }));
     const { status, stdout, stderr } = await longshore(["doctor"], {
       environment: {
         ...environment(),
+        LONGSHORE_CONFIG: path,
         REDIS_URL: "redis://user:hunter2@127.0.0.1:1",
         OBJECT_STORE_URL: "s3://bucket",
         S3_ENDPOINT: "http://127.0.0.1:1",
@@ -250,6 +257,9 @@ describe("doctor", () => {
     expect(stdout).toMatch(/^failed +redis +127\.0\.0\.1:1 .* — start Redis/m);
     expect(stdout).toMatch(/^failed +object store .* — check OBJECT_STORE_URL/m);
     expect(stdout).toMatch(/^failed +docker .* — start a Docker engine/m);
+    expect(stdout).toMatch(
+      /^warning +access +nothing keeps the agent helper from executing what is in \/ —/m,
+    );
     expect(stderr).toContain("[NOT_READY]");
     expect(stdout + stderr).not.toContain("hunter2");
   });

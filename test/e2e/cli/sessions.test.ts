@@ -11,6 +11,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { openBackend, SessionStore } from "@longshore/session-store";
+import { tenantKeys } from "@longshore/shared";
+import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
 import { LocalFleet } from "../../../infra/setup/local-fleet.ts";
@@ -78,10 +81,11 @@ function oddTree(): string {
   return root;
 }
 
-/** Without what the session's own directories say of themselves, and times below the millisecond. */
+/** Without times below the millisecond. */
 function comparable(root: string): Record<string, string> {
-  const seen = Object.entries(fingerprint(root)).filter(([path]) => path.includes("/"));
-  return Object.fromEntries(seen.map(([path, text]) => [path, text.replace(/(\d+)\d{3}( |$)/, "$1$2")]));
+  return Object.fromEntries(
+    Object.entries(fingerprint(root)).map(([path, text]) => [path, text.replace(/(\d+)\d{3}( |$)/, "$1$2")]),
+  );
 }
 
 it("pushes any tree by one commit, and pulls the same", async () => {
@@ -96,7 +100,7 @@ it("pushes any tree by one commit, and pulls the same", async () => {
 
   const copy = emptyTree();
   await cli("sessions", "pull", session, copy, "--under", "workspace");
-  expect(fingerprintOf(copy)).toEqual(fingerprintOf(join(tree, "workspace")));
+  expect(comparable(copy)).toEqual(comparable(join(tree, "workspace")));
   expect(await ask("odd", "$ ./script; cat large | wc -c")).toBe("pushed\n3000000\n");
 
   // The same again is nothing, and so is what comes back.
@@ -104,16 +108,6 @@ it("pushes any tree by one commit, and pulls the same", async () => {
   const again = await json("sessions", "pull", session, copy, "--under", "workspace", "--update");
   expect(again).toMatchObject({ files: 0, bytes: 0, removed: 0 });
 });
-
-const fingerprintOf = (root: string) => {
-  const whole = join(root, "..");
-  const name = root.slice(whole.length + 1);
-  return Object.fromEntries(
-    Object.entries(comparable(whole))
-      .filter(([path]) => path.startsWith(`${name}/`))
-      .map(([path, text]) => [path.slice(name.length), text]),
-  );
-};
 
 it("pushes only what differs, says before what it would do, and deletes only when told to", async () => {
   const session = await begin("differs", "$ mkdir d; echo a > a; echo b > d/b; mkdir x; echo c > c");
@@ -211,6 +205,40 @@ it("says why a push can't be, and leaves the session as it is", async () => {
   expect(await ask("refused", "$ cat file")).toBe("x\n");
 });
 
+describe("volumes", () => {
+  it("are listed and copied as they were committed last, and not as a turn that may be undone has them", async () => {
+    const backend = openBackend(fleet.environment.OBJECT_STORE_URL as string);
+    const store = new SessionStore({ backend });
+    const ref = { tenant: "default", volume: "persistent/http/ada" };
+    const meta = (wholeGeneration: number) => ({
+      ...({ epoch: 1, nonce: "n", worker: "w", kind: "turn" } as const),
+      note: { sessionId: "s", epoch: 1, agent: "helper", wholeGeneration },
+    });
+    const here = emptyTree();
+    mkdirSync(here);
+    const copy = await store.hydrate(ref, undefined, here);
+    writeFileSync(join(here, "f"), "one\n", { mode: 0o640 });
+    await copy.commit(await copy.mirror(), meta(0));
+    writeFileSync(join(here, "f"), "two\n");
+    await copy.commit(await copy.mirror(), { ...meta(1), partial: true });
+    copy.close();
+    await store.close();
+
+    const listed = { tenant: "default", volume: ref.volume, generation: 1, entries: 1, totalBytes: 4 };
+    expect(await json("volumes", "ls")).toEqual([expect.objectContaining(listed)]);
+    expect(await cli("volumes", "ls", "--tenant", "default")).toContain("persistent/http/ada  generation 1");
+    const there = emptyTree();
+    expect(await json("volumes", "pull", ref.volume, there)).toMatchObject({ generation: 1, entries: 1 });
+    expect(readFileSync(join(there, "f"), "utf8")).toBe("one\n");
+    for (const [args, code] of [
+      [["pull", ref.volume, there], "DIRECTORY_NOT_EMPTY"],
+      [["pull", "nothing", emptyTree()], "NO_SUCH_VOLUME"],
+      [["ls", "--tenant", "nobody"], "USAGE"],
+    ] as const)
+      expect((await run("volumes", ...args)).stderr, code).toContain(`[${code}`);
+  });
+});
+
 describe("gc", () => {
   it("says what it would do, for one tenant or all, and leaves what is young", async () => {
     const session = await begin("garbage", "$ echo 1 > f");
@@ -265,6 +293,21 @@ describe("gc", () => {
     expect(await cli("sessions", "cat", session, "workspace/f")).toBe("40\n");
     expect((await json("sessions", "log", session))[0].generation).toBeGreaterThanOrEqual(newest.generation);
     expect(await ask("old", "$ cat f")).toBe("40\n");
+  });
+
+  it("counts anew what is stored, unless it only tells", async () => {
+    await begin("counted", "$ echo 1 > f");
+    const redis = new Redis(fleet.environment.REDIS_URL as string);
+    const { storedBytes } = tenantKeys("default");
+    const wrong = 10 ** 15;
+    await redis.set(storedBytes, wrong);
+    await cli("gc", "--dry-run");
+    expect(Number(await redis.get(storedBytes))).toBeGreaterThanOrEqual(wrong);
+    await cli("gc");
+    const counted = Number(await redis.get(storedBytes));
+    redis.disconnect();
+    expect(counted).toBeGreaterThan(0);
+    expect(counted).toBeLessThan(wrong);
   });
 
   it("refuses a tenant that there is not", async () => {

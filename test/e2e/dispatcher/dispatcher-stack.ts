@@ -35,6 +35,9 @@ export interface StackOptions {
   readonly limits?: Readonly<Record<string, unknown>>;
   /** Merged over the dispatcher's settings. */
   readonly dispatcher?: Readonly<Record<string, unknown>>;
+  readonly durability?: string;
+  /** Of the agent `helper`. */
+  readonly attachmentOrigins?: readonly string[];
 }
 
 export interface Running {
@@ -59,8 +62,10 @@ export class DispatcherStack implements AsyncDisposable {
   static async start({
     channels = {},
     dispatcher = {},
+    durability = "local",
     mailbox = 100,
     limits = {},
+    attachmentOrigins = [],
   }: StackOptions = {}): Promise<DispatcherStack> {
     const directory = await mkdtemp(join(tmpdir(), "longshore-dispatcher-"));
     const redis = await startRedis({ directory: join(directory, "redis") });
@@ -81,6 +86,7 @@ export class DispatcherStack implements AsyncDisposable {
         helper: {
           ...agent("acme", { message: "1KiB", attachments: 2, attachmentBytes: "64KiB", disk: "1MiB" }),
           timeZone: "Asia/Tokyo",
+          attachmentOrigins,
         },
         stranger: agent("other", {}),
       },
@@ -90,6 +96,7 @@ export class DispatcherStack implements AsyncDisposable {
       channels: { http: {}, unrouted: {}, ...channels },
       worker: { lease: "1s" },
       dispatcher: { sweeper: "200ms", ...dispatcher },
+      durability,
     };
     configuration.routes = configuration.routes.filter(({ channel }) => channel !== "unrouted");
     await writeFile(join(directory, "longshore.yaml"), stringify(configuration));

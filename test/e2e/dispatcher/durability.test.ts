@@ -6,7 +6,7 @@ let stack: DispatcherStack;
 afterEach(() => stack[Symbol.asyncDispose]());
 
 it("refuses with 503 what no replica has, says so, and forgets nothing: sent again, it is the same message", async () => {
-  stack = await DispatcherStack.start({ dispatcher: { durability: "replica" } });
+  stack = await DispatcherStack.start({ durability: "replica" });
   const { url, metricsUrl, process } = await stack.dispatcher();
   await process.line(({ shortcomings }) => String(shortcomings).includes("no replica is connected"));
   const ready = await fetch(`${metricsUrl}/readyz`);
@@ -19,7 +19,7 @@ it("refuses with 503 what no replica has, says so, and forgets nothing: sent aga
 });
 
 it("does not start where Redis can't flush each write, and that is wanted", async () => {
-  stack = await DispatcherStack.start({ dispatcher: { durability: "fsync" } });
+  stack = await DispatcherStack.start({ durability: "fsync" });
   const refused = stack.launch();
   expect(await refused.exited).toBe(1);
   expect(refused.stderr).toContain('Redis can\'t give the durability "fsync"');

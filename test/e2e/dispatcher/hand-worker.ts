@@ -68,7 +68,8 @@ export class HandWorker {
     if (message === undefined) throw new Error("the mailbox is empty");
     const turnId = randomUUID();
     await this.state.startTurn(sessionId, lease, [message.id], turnId);
-    for (const text of turn.text ?? []) await this.state.addEvent(sessionId, { type: "text", turnId, text });
+    for (const text of turn.text ?? [])
+      await this.state.addEvents(sessionId, [{ type: "text", turnId, text }]);
 
     const ref = { tenant: message.tenant, sessionId };
     const directory = join(this.#slots, nonce);

@@ -1,11 +1,14 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { QUEUE_PREFIX, queueNames } from "@longshore/shared";
+import { hashId, QUEUE_PREFIX, queueNames, sessionKeys, TENANT_GATE, TurnGates } from "@longshore/shared";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { HoldingProxy } from "../../support/holding-proxy.ts";
 import { call, events, eventsUntil, message, until } from "./client.ts";
 import { DispatcherStack } from "./dispatcher-stack.ts";
+
+/** Of a tenant that says nothing else. */
+const RUNNING_TURNS = 50;
 
 let stack: DispatcherStack;
 
@@ -44,6 +47,22 @@ describe("the sweeper", () => {
     expect(await metric(metricsUrl, 'longshore_mailbox_messages{tenant="acme"}')).toBe(sessions.size);
     expect(await metric(metricsUrl, 'longshore_oldest_message_seconds{tenant="acme"}')).toBeGreaterThan(0);
 
+    // No worker could serve one whose retry is not due, or that waits within its tenant's limit.
+    const [retried, ...others] = sessions;
+    const { redis } = stack.worker;
+    const { session } = sessionKeys(retried as string);
+    await redis.hset(session, "retryAt", Date.now() + 60_000);
+    const gates = new TurnGates(redis, 60_000);
+    const gate = { name: TENANT_GATE, limit: RUNNING_TURNS };
+    const running = Array.from({ length: RUNNING_TURNS }, (_, index) => hashId("running", String(index)));
+    for (const sessionId of [...running, ...others.slice(0, 2)])
+      await gates.enter("acme", [gate], { permit: `permit-${sessionId}`, sessionId, sinceMs: 1 });
+    await until(
+      () => metric(metricsUrl, "longshore_runnable_sessions"),
+      (runnable) => runnable === sessions.size - 3,
+    );
+    await redis.hdel(session, "retryAt");
+
     // Jobs that stay are let be: a sweep adds nothing to them.
     const sweeps = jobs.map(({ id }) => id).sort();
     for (const sessionId of sessions) await stack.worker.answer(sessionId);
@@ -62,7 +81,9 @@ describe("a dispatcher that is killed", () => {
     const first = await stack.dispatcher({ REDIS_URL: proxy.url(stack.redis.url) });
     const attachments = [{ name: "a", data: Buffer.from("content").toString("base64") }];
     const body = message("1", { attachments });
-    const acceptance = proxy.hold(({ from, bytes }) => from === "client" && bytes.includes(":mailbox"));
+    const acceptance = proxy.hold(
+      ({ from, bytes }) => from === "client" && bytes.includes('"attachments":[{'),
+    );
     const sent = call(`${first.url}/v1/messages`, { body }).catch(() => "cut off");
     await acceptance.reached;
     await first.process.kill();

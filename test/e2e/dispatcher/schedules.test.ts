@@ -85,6 +85,29 @@ describe("a schedule", () => {
     expect(await inbound.getJobCounts("delayed")).toEqual({ delayed: 0 });
   });
 
+  it("that is paused is kept, and not due before it is put again", async () => {
+    await put("paused", { every: "2h" });
+    const { job } = await nextJob("paused");
+    const paused = await put("paused", { every: "2h", paused: true });
+    expect(paused.body).toMatchObject({ everySeconds: 7_200, paused: true });
+    expect(paused.body.nextAt).toBeUndefined();
+    expect(await job.getState()).toBe("unknown");
+    // Nor does a keeper make it go on, or a job that was taken meanwhile send it.
+    const book = new ScheduleBook(stack.worker.redis);
+    const configuration = (): never => {
+      throw new Error("no configuration is needed");
+    };
+    const schedules = new Schedules({ book, inbound, clock: systemClock, configuration });
+    const [schedule] = await book.list("acme");
+    expect(await schedules.ensure("acme", schedule as Schedule)).toBe(false);
+    expect(await schedules.due(job)).toBeUndefined();
+    expect(await inbound.getJobSchedulersCount()).toBe(0);
+    const resumed = await put("paused", { every: "2h" });
+    expect(resumed.body.paused).toBeUndefined();
+    expect(Date.parse(resumed.body.nextAt)).toBeGreaterThan(Date.now());
+    expect((await api("/schedules/paused", { method: "DELETE" })).status).toBe(204);
+  });
+
   it.each([
     [{ cron: "61 * * * *" }, "cron"],
     [{ cron: "0 0 31 2 *" }, "cron"],

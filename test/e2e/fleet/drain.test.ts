@@ -3,7 +3,7 @@ import type { Api } from "../../support/api.ts";
 import type { AppProcess } from "../../support/app-process.ts";
 import { Fleet } from "../../support/fleet.ts";
 import { HoldingProxy } from "../../support/holding-proxy.ts";
-import { hostTraces } from "../../support/host-traces.ts";
+import { expectNoTraces, hostTraces } from "../../support/host-traces.ts";
 
 const runtimes = ["bwrap", "docker"] as const;
 
@@ -48,7 +48,7 @@ describe("a worker that is told to end", () => {
       .filter(({ msg }) => msg === "turn answered")
       .flatMap(({ messageIds }) => messageIds);
     expect(answeredHere.toSorted()).toEqual(brief.map(({ messageId }) => messageId).toSorted());
-    expect(await hostTraces(workerId, fleet.environment.LONGSHORE_RUN_DIR as string)).toEqual([]);
+    await expectNoTraces(workerId, fleet.environment.LONGSHORE_RUN_DIR as string);
 
     await fleet.startWorker();
     for (const agent of runtimes) {
@@ -73,5 +73,5 @@ it("a worker that is told to end while Redis is away ends all the same, and leav
   worker.signal("SIGTERM");
   // It could not end in order, and says so.
   expect(await worker.exited).toBe(1);
-  expect(await hostTraces(workerId as string, fleet.environment.LONGSHORE_RUN_DIR as string)).toEqual([]);
+  await expectNoTraces(workerId as string, fleet.environment.LONGSHORE_RUN_DIR as string);
 });

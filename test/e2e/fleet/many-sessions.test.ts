@@ -77,7 +77,9 @@ it.each<[string, Load]>([
     for (const [turn, { messageId }] of inOrder.entries()) {
       const id = `c${session}-${messages.findIndex((message) => message.messageId === messageId)}`;
       const ended = await api.ask(`c${session}`, id, "known already", { channel: "hook" });
-      expect(ended).toMatchObject({ messageId, state: "answered", attempts: 0 });
+      expect(ended, JSON.stringify(fleet.failures)).toMatchObject({
+        ...{ messageId, state: "answered", attempts: 0 },
+      });
       expect(ended.replies?.map(({ text }) => text.trim())).toEqual([`turn ${turn + 1} of ${id}`]);
     }
     const { sessionId } = inOrder[0] as ApiMessage;

@@ -68,6 +68,8 @@ it("Redis emptied between turns: what a commit answered is not answered again, a
   const messages: ApiMessage[] = [];
   for (let at = 1; at <= TURNS; at++) messages.push(await api.ask("c", String(at), COUNT));
   const { sessionId } = messages[0] as ApiMessage;
+  const dead = await api.ask("c", "dead", "!error");
+  expect(dead.state).toBe("dead");
   const redis = new Redis(fleet.redis.url);
   await redis.flushall();
   redis.disconnect();
@@ -75,9 +77,16 @@ it("Redis emptied between turns: what a commit answered is not answered again, a
   for (const at of [1, TURNS]) {
     const again = await insist(() => api.ask("c", String(at), COUNT));
     expect(again).toMatchObject({ messageId: messages[at - 1]?.messageId, state: "answered" });
+    expect(again.replies?.map(({ text }) => text.trim())).toEqual([`turn ${at}`]);
   }
+  const { messageId, state, error } = await insist(() => api.ask("c", "dead", "!error"));
+  expect({ messageId, state, error }).toEqual({
+    messageId: dead.messageId,
+    state: "dead",
+    error: dead.error,
+  });
   const next = await insist(() => api.ask("c", "next", COUNT));
   expect(next.replies?.map(({ text }) => text.trim())).toEqual([`turn ${TURNS + 1}`]);
   expect(await api.file(sessionId, "workspace/counter")).toBe(`${TURNS + 1}\n`);
-  await expectWholeLog(sessionId, [...messages, next]);
+  await expectWholeLog(sessionId, [...messages, dead, next]);
 });

@@ -116,3 +116,18 @@ describe("a message that comes while a turn runs", () => {
     expect(await api.message(spoilt[1]?.messageId as string)).toMatchObject({ state: "dead", attempts: 2 });
   });
 });
+
+it("coalesce: a worker that stops waits for no others; whoever takes the session goes on waiting", async () => {
+  const coalesce = { quiet: "1m", longest: "10m", messages: 2 };
+  await using fleet = await Fleet.start({ agent: { busy: "coalesce", coalesce }, worker: { drain: "10m" } });
+  const { api } = await fleet.startDispatcher();
+  const first = await fleet.startWorker();
+  const waiting = await api.send("c", "1", "$ echo one");
+  await first.line(({ msg, state }) => msg === "activation" && state === "opening");
+  await fleet.startWorker();
+  expect(await first.stop()).toBe(0);
+  expect(first.lines.filter(({ msg }) => msg === "prompt sent")).toEqual([]);
+  const answered = await api.ask("c", "2", "$ echo two");
+  expect(answered).toMatchObject({ state: "answered", attempts: 0 });
+  expect((await api.message(waiting.messageId)).replies?.[0]?.id).toBe(answered.replies?.[0]?.id);
+});

@@ -94,9 +94,7 @@ export function describeClaude(runtime: "docker" | "bwrap"): void {
       await victim.kill();
       provider.answer = () => say("Blue.");
       await startWorker(other, "second");
-      await expect
-        .poll(async () => (await api.message(messageId)).state, { timeout: 60_000 })
-        .toBe("answered");
+      await expect.poll(async () => (await api.message(messageId)).state).toBe("answered");
       expect(textOf(await api.message(messageId))).toBe("Blue.");
       const said = provider.requests.at(-1)?.said.join("\n") ?? "";
       expect(said).toContain("My colour is blue.");

@@ -162,7 +162,7 @@ export function describeTools(runtime: "docker" | "bwrap"): void {
       expect(only(foreign)).toContain("SCHEDULE_NOT_FOUND");
       const messageId = deriveMessageId(once.sessionId, `${id}@${at}`);
       await expect
-        .poll(() => api.message(messageId).catch(() => undefined), { timeout: 60_000 })
+        .poll(() => api.message(messageId).catch(() => undefined))
         .toMatchObject({ state: "answered", replies: [{ text: "later\n" }] });
       expect(await ids("plan")).toEqual([daily.id]);
       // One whose route makes it the tenant's operator does.

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { Api } from "../../support/api.ts";
 import type { AppProcess, LogLine } from "../../support/app-process.ts";
 import { Fleet } from "../../support/fleet.ts";
-import { hostTraces } from "../../support/host-traces.ts";
+import { expectNoTraces, hostTraces } from "../../support/host-traces.ts";
 
 const TOOK_WARM = "took a warm sandbox";
 const IS_READY = "a warm sandbox is ready";
@@ -76,7 +76,7 @@ export function describeWarm(runtime: "docker" | "bwrap"): void {
         .toEqual([1, 1]);
       const id = await idOf(worker);
       expect(await worker.stop()).toBe(0);
-      expect(await hostTraces(id, fleet.environment.LONGSHORE_RUN_DIR as string)).toEqual([]);
+      await expectNoTraces(id, fleet.environment.LONGSHORE_RUN_DIR as string);
     });
 
     it("have their agent's session opened ahead: for one that is new, and for no other", async () => {

@@ -43,9 +43,7 @@ it("an activation that is over leaves no descriptor, user or slot on the worker"
   const before = await left();
   await answerRound("second");
   // The last one may still be cleaning up after itself, and idle connections close after a while.
-  await expect
-    .poll(async () => (await left()).descriptors, { timeout: 60_000 })
-    .toBeLessThanOrEqual(before.descriptors + SLACK);
+  await expect.poll(async () => (await left()).descriptors).toBeLessThanOrEqual(before.descriptors + SLACK);
   const after = await left();
   expect(after.slots).toBeLessThanOrEqual(1);
   expect(after.users).toBeLessThanOrEqual(1);

@@ -58,10 +58,14 @@ describe.each(["docker", "bwrap"] as const)("mounts, %s", (runtime) => {
       "second edition\nyes\nmine\n",
     );
     const { sessionId } = await api.send("c", "3", "$ true");
-    const { files } = await api.json<{ files: { path: string }[] }>(
+    const { files, external } = await api.json<{ files: { path: string }[]; external: unknown }>(
       "GET",
       `/v1/sessions/${sessionId}/files?under=workspace`,
     );
+    expect(external).toEqual([
+      { path: "workspace/external/docs", kind: "mount", mode: "ro" },
+      { path: "workspace/in/it", kind: "mount", mode: "rw" },
+    ]);
     const paths = files.map(({ path }) => path);
     expect(paths).toContain("workspace/mine");
     expect(paths.filter((path) => /docs|in\/it/.test(path))).toEqual([]);
@@ -142,7 +146,7 @@ describe("a mount is denied", () => {
     // Optional, they go on without it.
     await fleet.configure({ mounts: mounts.map((mount) => ({ ...(mount as object), required: false })) });
     worker.signal("SIGHUP");
-    await expect.poll(async () => (await api.message(messageId)).state, { timeout: 60_000 }).toBe("answered");
+    await expect.poll(async () => (await api.message(messageId)).state).toBe("answered");
     await worker.line(
       ({ msg, err }) => msg === "a mount is left out" && (err as { code?: string }).code === code,
     );
@@ -164,5 +168,100 @@ describe("a mount is denied", () => {
       const { err } = await worker.line(({ msg }) => msg === "turn failed", seen);
       expect(err, path).toMatchObject({ code: "MOUNT_FORBIDDEN" });
     }
+  });
+});
+
+describe("mounts of a user and of a message", () => {
+  const bob = { sender: { id: "bob" } };
+
+  it("are their user's, in one session too", async () => {
+    for (const user of ["ada", "bob"]) {
+      await mkdir(join(host, "users/http", user), { recursive: true });
+      await writeFile(join(host, "users/http", user, "note"), `of ${user}\n`);
+    }
+    await using fleet = await Fleet.start({
+      agent: { mounts: [{ name: "own", source: `${host}/users/{user}` }], linger: "60s" },
+      mounts: [{ source: `${host}/users` }],
+    });
+    const { api } = await fleet.startDispatcher();
+    const worker = await fleet.startWorker();
+    expect(await ask(api, "c", "1", "$ cat external/own/note")).toBe("of ada\n");
+    const { replies } = await api.ask("c", "2", "$ cat external/own/note", bob);
+    expect(replies?.[0]?.text).toBe("of bob\n");
+    expect(await ask(api, "c", "3", "$ cat external/own/note")).toBe("of ada\n");
+    // An id that would lead elsewhere is a name like any other, of which there is none.
+    await api.send("d", "1", "$ cat external/own/note", { sender: { id: "../http/ada" } });
+    await failed(worker, "MOUNT_MISSING");
+  });
+
+  it("are those that the message names, for its turn alone", async () => {
+    await using fleet = await Fleet.start({
+      agent: { mountsByMessage: true, linger: "60s", busy: "rollback" },
+      mounts: [allowDocs(), allowShared()],
+    });
+    const { api } = await fleet.startDispatcher();
+    await fleet.startWorker();
+    const named = [
+      { name: "manual", source: `${host}/docs/acme` },
+      { name: "shared", source: `${host}/shared`, mode: "rw" },
+    ];
+    const { replies } = await api.ask(
+      "c",
+      "1",
+      "$ ls external; cat external/manual/manual; touch external/shared/x",
+      {
+        mounts: named,
+      },
+    );
+    expect(replies?.[0]?.text).toBe("manual\nshared\nread me\n");
+    expect(await readdir(join(host, "shared"))).toContain("x");
+    expect(await ask(api, "c", "2", "$ ls -A external 2>&1 | wc -l")).not.toContain("manual");
+  });
+
+  it("of which one is denied make a dead letter that says why", async () => {
+    await using fleet = await Fleet.start({
+      agent: { mountsByMessage: true, mounts: [docs()] },
+      mounts: [{ source: `${host}/docs/acme`, tenants: ["acme"] }],
+    });
+    const { api } = await fleet.startDispatcher();
+    await fleet.startWorker();
+    const it = { name: "it", source: join(host, "docs/acme") };
+    for (const [conversation, code, mount] of [
+      ["not allowed", "MOUNT_NOT_ALLOWED", { ...it, source: "/usr/lib" }],
+      ["another tenant's", "MOUNT_NOT_ALLOWED", { ...it, source: join(host, "docs/other") }],
+      ["to be written", "MOUNT_MODE_NOT_ALLOWED", { ...it, mode: "rw" }],
+      ["of the name of one of the agent's", "MOUNT_TARGET_TAKEN", { ...it, name: "docs" }],
+      ["not there", "MOUNT_MISSING", { ...it, source: join(host, "docs/acme/nothing") }],
+    ] as const) {
+      const ended = await api.ask(conversation, "1", "$ true", { mounts: [mount] });
+      expect(ended, conversation).toMatchObject({ state: "dead", error: { code } });
+    }
+    expect(await api.ask("good", "1", "$ true", { mounts: [it] })).toMatchObject({ state: "answered" });
+  });
+
+  it("are refused with the message where the definition does not take them, or they are none", async () => {
+    await using fleet = await Fleet.start({
+      agents: { taking: { mountsByMessage: true } },
+      mounts: [allowDocs()],
+    });
+    const { api } = await fleet.startDispatcher();
+    const send = (agent: string, mounts: unknown) =>
+      api.request("POST", "/v1/messages", {
+        ...{ id: "1", channel: "http", conversation: "c", sender: { id: "ada" }, text: "" },
+        ...{ agent, mounts },
+      });
+    const mount = { name: "docs", source: `${host}/docs/acme` };
+    for (const [agent, mounts] of [
+      ["shell", [mount]],
+      ["taking", [mount, mount]],
+      ["taking", [{ ...mount, source: "docs" }]],
+      ["taking", [{ ...mount, name: "../x" }]],
+      ["taking", Array.from({ length: 11 }, (_, index) => ({ ...mount, name: `m${index}` }))],
+    ] as const) {
+      const response = await send(agent, mounts);
+      expect(response.status).toBe(400);
+      expect(await response.text()).toContain("mounts");
+    }
+    expect((await send("shell", [])).ok).toBe(true);
   });
 });

@@ -95,13 +95,15 @@ describe("a worker killed", () => {
     async (_, holdAt, between) => {
       await start({ checkpoint: "300ms" });
       await ask("1", "$ echo line > lines");
+      // On a slow machine a checkpoint is among them.
+      const before = (await kinds()).length;
       // Long enough for the checkpoint of the victim; the heir's run makes one too, or not.
       const hold = holdAt();
       await api.send("c", "2", "$ echo line >> lines; sleep 2; cat lines | wc -l");
       await succeed(hold);
       expect(await answerOf("2", "the same id again")).toBe("2");
       const made = await kinds();
-      expect(made.slice(1, 1 + between.length)).toEqual(between);
+      expect(made.slice(before, before + between.length)).toEqual(between);
       expect(made.at(-1)).toBe("turn");
       expect(await answerOf("3", "$ cat lines | wc -l")).toBe("2");
     },

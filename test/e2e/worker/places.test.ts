@@ -15,3 +15,24 @@ it("a session that waits for a place is left to another worker as soon as one is
   expect(await api.message(long.messageId)).toMatchObject({ state: "running" });
   await api.json("POST", `/v1/sessions/${long.sessionId}/cancel`, {});
 });
+
+it.each([
+  ["so many turns", { turns: 2, time: "1h" }],
+  ["so long", { turns: 1_000, time: "1s" }],
+])(
+  "a session that was served for %s gives its place to one that waits, and goes on in its turn",
+  async (_, quantum) => {
+    await using fleet = await Fleet.start({ agent: { linger: "0s" }, worker: { places: 1, quantum } });
+    const [{ api }, worker] = await Promise.all([fleet.startDispatcher(), fleet.startWorker()]);
+    const answered: string[] = [];
+    const ask = async (conversation: string, id: string, text: string) => {
+      expect(await api.ask(conversation, id, text)).toMatchObject({ state: "answered" });
+      answered.push(`${conversation} ${id}`);
+    };
+    const first = ask("busy", "0", "$ sleep 1");
+    await worker.line(({ msg }) => msg === "prompt sent");
+    const others = Array.from({ length: 9 }, async (_, at) => await ask("busy", `${at + 1}`, "$ sleep 1"));
+    await Promise.all([first, ask("waiting", "0", "$ true"), ...others]);
+    expect(answered.at(-1)).not.toBe("waiting 0");
+  },
+);

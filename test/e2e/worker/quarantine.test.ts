@@ -1,6 +1,10 @@
 import { expect, it } from "vitest";
 import type { AppProcess, LogLine } from "../../support/app-process.ts";
 import { Fleet } from "../../support/fleet.ts";
+import { HoldingProxy } from "../../support/holding-proxy.ts";
+
+/** So often may a quarantine die before it comes to the turn. */
+const OPENINGS_MAX = 10;
 
 /** Waits for the prompt of a message in a process that a worker's log speaks of: itself, or its quarantine. */
 const promptOf = (worker: AppProcess, messageId: string, since = 0): Promise<LogLine> =>
@@ -54,4 +58,45 @@ it("a message that kills its workers ends as a dead letter, takes no other one w
   expect(answered).toMatchObject({ state: "answered", attempts: 0 });
   expect(answered.replies?.map(({ text }) => text.trim())).toEqual(["lucky"]);
   expect(await worker.line(({ msg }) => msg === "the quarantine is over")).toMatchObject({ exitCode: 0 });
+});
+
+it("a message whose workers die before they come to its turn is served in quarantine, too, and ends as a dead letter", async () => {
+  await using fleet = await Fleet.start({
+    agent: { linger: "0s", retry: { attempts: 2, backoff: "100ms", longest: "1s" } },
+    worker: { lease: "1s" },
+  });
+  await using proxy = await HoldingProxy.start(fleet.redis.url);
+  const environment = { REDIS_URL: proxy.url(fleet.redis.url) };
+  const { api } = await fleet.startDispatcher();
+  let worker = await fleet.startWorker(environment);
+  await api.ask("poison", "0", "$ echo before > file");
+  /** Where all is restored and the agent is up, and nobody was told that a turn has begun. */
+  const beforeTurn = () =>
+    proxy.hold(({ from, bytes }) => from === "client" && bytes.includes("turn.started"));
+  let opened = beforeTurn();
+  const poison = await api.send("poison", "1", "$ echo never");
+  const behind = api.ask("poison", "2", "$ cat file");
+  for (let death = 0; death < 2; death++) {
+    await opened.reached;
+    opened = beforeTurn();
+    await worker.kill();
+    worker = await fleet.startWorker(environment);
+  }
+  let seen = 0;
+  for (let death = 0; death < OPENINGS_MAX; death++) {
+    const { quarantinePid } = await worker.line(
+      ({ msg }) => msg === "a message is served in quarantine",
+      seen,
+    );
+    seen = worker.lines.length;
+    await opened.reached;
+    opened = beforeTurn();
+    process.kill(quarantinePid as number, "SIGKILL");
+  }
+  opened.release();
+  expect((await behind).replies?.map(({ text }) => text.trim())).toEqual(["before"]);
+  expect(await api.message(poison.messageId)).toMatchObject({
+    state: "dead",
+    error: { code: "WORKER_KILLED" },
+  });
 });

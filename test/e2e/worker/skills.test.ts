@@ -77,7 +77,7 @@ describe("a skill that can't be shown keeps turns waiting until somebody mends i
     const { messageId } = await api.send("c", "1", "$ cat ~/.claude/skills/pdf/*");
     await worker.line(({ err }) => (err as { code?: string } | undefined)?.code === "SKILL_MISSING");
     await putSkill(fleet, "pdf/1/SKILL.md", "at last\n");
-    await expect.poll(async () => (await api.message(messageId)).state, { timeout: 60_000 }).toBe("answered");
+    await expect.poll(async () => (await api.message(messageId)).state).toBe("answered");
   });
 
   it.each(["../../escaped", "a//b", "a/./b", "SKILL.md/as-directory"])(

@@ -1,6 +1,6 @@
 import { mkdir, readdir, readlink, symlink } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, it } from "vitest";
 import type { Api } from "../../support/api.ts";
 import type { AppProcess } from "../../support/app-process.ts";
 import { Fleet, type FleetOptions } from "../../support/fleet.ts";
@@ -94,7 +94,7 @@ describe("an upload", () => {
     );
     await operator.upload("c", "u1", [{ path: "workspace/signal", content: "" }]);
     const slot = await slotOf(fleet);
-    await vi.waitFor(async () => expect(await readdir(join(slot, "workspace"))).toContain("late"), 10_000);
+    await expect.poll(() => readdir(join(slot, "workspace"))).toContain("late");
     // The only place is wanted.
     await answerOf("other", "1", "$ true");
     expect(await api.file(operator.session("c").sessionId, "workspace/late")).toBe("late\n");

@@ -13,7 +13,7 @@ async function countedBy(worker: AppProcess): Promise<Readonly<Record<string, nu
   const { metricsUrl } = await worker.line(({ msg }) => msg === "worker ready");
   const metrics = await (await fetch(new URL("/metrics", metricsUrl as string))).text();
   const found = metrics.matchAll(
-    /^longshore_agent_tokens_total\{tenant="acme",agent="shell",kind="(\w+)"\} (\d+)$/gm,
+    /^longshore_tokens_total\{tenant="acme",agent="shell",kind="(\w+)"\} (\d+)$/gm,
   );
   return Object.fromEntries([...found].map(([, kind, count]) => [kind, Number(count)]));
 }

@@ -32,7 +32,7 @@ export async function doctor(
     findings.push(...configurationFindings);
     // Side by side: each waits for another machine.
     const [redis, store, sandboxes] = await Promise.all([
-      checkRedis(environment.REDIS_URL, configuration?.dispatcher.durability ?? "local"),
+      checkRedis(environment.REDIS_URL, configuration?.durability ?? "local"),
       checkStore(environment, clock),
       checkSandboxes(environment, configuration),
     ]);

@@ -1,6 +1,11 @@
 import { hostname } from "node:os";
-import { BwrapRuntime, DockerRuntime, type SandboxRuntime } from "@longshore/sandbox";
-import type { AgentDefinition, Configuration, Environment } from "@longshore/shared";
+import { BwrapRuntime, DockerRuntime, type SandboxRuntime, SlotDisks } from "@longshore/sandbox";
+import {
+  type AgentDefinition,
+  type Configuration,
+  type Environment,
+  executableAnyway,
+} from "@longshore/shared";
 import { type Finding, failed, messageOf, ok, warning } from "./check.ts";
 
 /** Where a Docker engine listens when nothing else is said. */
@@ -37,9 +42,48 @@ export async function checkSandboxes(
         : new BwrapRuntime({ host, runDirectory });
     findings.set(name, await check(name, open));
   }
-  return [...findings].flatMap(([name, found]) =>
-    isNeeded(name, agents, findings) ? found : found.map(asInformation),
-  );
+  return [
+    ...[...findings].flatMap(([name, found]) =>
+      isNeeded(name, agents, findings) ? found : found.map(asInformation),
+    ),
+    ...(await checkDisks(
+      runDirectory,
+      [...findings.keys()].filter((name) => isNeeded(name, agents, findings)),
+    )),
+    ...checkAccess(configuration),
+  ];
+}
+
+/** Whether the kernel keeps session directories to their quota. */
+async function checkDisks(runDirectory: string, runtimes: readonly RuntimeName[]): Promise<Finding[]> {
+  const watched =
+    "the worker looks each second at what session directories take, and a fast agent exceeds its quota until then";
+  let disks: SlotDisks;
+  try {
+    disks = await SlotDisks.open(runDirectory);
+  } catch (error) {
+    return [warning("disk", `${watched}: ${messageOf(error)}`, "run the worker as root, with loop devices")];
+  }
+  const unseen = runtimes.filter((runtime) => !disks.isSeenBy(runtime));
+  return unseen.length === 0
+    ? [ok("disk", "each session directory is a file system of its own, no larger than its quota")]
+    : [
+        warning(
+          "disk",
+          `${watched}: it is not known that the engine sees what is mounted below ${runDirectory}`,
+          `make the mount that it is in shared: mount --make-shared`,
+        ),
+      ];
+}
+
+function checkAccess(configuration: Configuration | undefined): Finding[] {
+  return Object.entries(configuration?.agents ?? {}).flatMap(([name, agent]) => {
+    const paths = executableAnyway(agent);
+    const detail = `nothing keeps the agent ${name} from executing what is in ${paths.join(", ")}`;
+    return paths.length === 0
+      ? []
+      : [warning("access", detail, "only docker's /tmp can forbid it: hide what must not be executed")];
+  });
 }
 
 async function check(name: RuntimeName, open: () => SandboxRuntime): Promise<Finding[]> {

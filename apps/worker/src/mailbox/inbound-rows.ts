@@ -1,5 +1,6 @@
 import type { AcceptedMessage, ConversationPlace } from "@longshore/shared";
 import { inboxDirectory, sentReminder } from "../prompt.ts";
+import { SCHEDULE_NAME } from "../tools/session-tools.ts";
 
 /** How many waiting rows an agent of the contract reads at once: the newest, by its default. */
 const BATCH_MAX = 10;
@@ -7,7 +8,7 @@ const BATCH_MAX = 10;
 /** A row of `messages_in`. */
 export interface InboundRow {
   readonly id: string;
-  readonly kind: "chat" | "system";
+  readonly kind: "chat" | "task" | "system";
   /** ISO 8601. */
   readonly timestamp: string;
   /** 0: said before, and no word to the agent. */
@@ -15,6 +16,8 @@ export interface InboundRow {
   readonly channel: string;
   readonly conversation: string;
   readonly thread?: string | undefined;
+  /** Of a task: which one is due. */
+  readonly seriesId?: string | undefined;
   /** JSON, as the contract has it for the kind. */
   readonly content: string;
 }
@@ -87,7 +90,7 @@ function joined(older: Told, newer: Told): Told {
 
 function inboundRow(message: AcceptedMessage, text: string): InboundRow {
   const { sender, attachments } = message;
-  const content = {
+  const said = {
     text,
     sender: sender.name ?? sender.id,
     senderId: sender.id,
@@ -105,12 +108,18 @@ function inboundRow(message: AcceptedMessage, text: string): InboundRow {
   };
   return {
     id: message.id,
-    kind: "chat",
+    ...kindOf(message),
     timestamp: message.sentAt ?? message.acceptedAt,
     trigger: wakes({ message }) ? 1 : 0,
     channel: message.channel,
     conversation: message.conversation,
     thread: message.thread,
-    content: JSON.stringify(content),
+    content: JSON.stringify(message.kind === "task" ? { prompt: text, script: null } : said),
   };
+}
+
+function kindOf({ kind, metadata }: AcceptedMessage): Pick<InboundRow, "kind" | "seriesId"> {
+  if (kind !== "task") return { kind: "chat" };
+  const name = metadata?.[SCHEDULE_NAME];
+  return { kind, seriesId: name === undefined ? undefined : String(name) };
 }

@@ -10,13 +10,19 @@ import {
   SessionTree,
 } from "@longshore/shared";
 import { type Agent, CANCEL_GRACE_MS, endsAtOnce, type PromptOptions, type TurnPrompt } from "../agent.ts";
-import { AgentExitedError, AgentOutOfMemoryError, AgentRefusedError } from "../errors.ts";
+import {
+  AgentExitedError,
+  AgentOutOfMemoryError,
+  AgentRefusedError,
+  TooManyMessagesError,
+} from "../errors.ts";
 import { QUESTION_WAIT_MS } from "../question.ts";
+import { answerAlias } from "../tools/session-tools.ts";
 import { TurnLimits } from "../turn-limits.ts";
 import type { TurnSandbox } from "../turn-sandbox.ts";
 import { answerRow, type InboundRow, inboundBatches } from "./inbound-rows.ts";
-import { type HandledRow, MailboxDatabases, type Outbound } from "./mailbox-databases.ts";
-import { type OutboundContent, outboundContent } from "./outbound-content.ts";
+import { type HandledRow, MailboxDatabases, type Outbound, type TaskRow } from "./mailbox-databases.ts";
+import { type OutboundContent, type OutboundRequest, outboundContent } from "./outbound-content.ts";
 
 /** How often the agent's database is read, in ms; the agent reads the worker's each second, or half second. */
 const POLL_MS = 200;
@@ -27,6 +33,8 @@ const HELD_MESSAGES = 20;
 /** Rows whose end is not noted yet are so many at most, and of those that are refused so many are logged. */
 const NOTED_ROWS = 100;
 const LOGGED_REFUSALS = 20;
+/** Requests of one turn. */
+const REQUESTS_MAX = 200;
 /**
  * After the last message was acknowledged: an agent writes its answer after that, in the same breath, in ms. Where there is none, it has
  * so long without a sign of life to say that there will be one.
@@ -36,7 +44,11 @@ const NO_WORD_MS = 15_000;
 
 const HEARTBEAT = ".heartbeat";
 
-type Message = Extract<OutboundContent, { type: "message" }> & { readonly inReplyTo: string | null };
+type Message = Extract<OutboundContent, { type: "message" }> & {
+  /** Of the row. */
+  readonly id: string;
+  readonly inReplyTo: string | null;
+};
 
 /**
  * An agent of NanoClaw's contract with two databases (docs/agents.md): the worker puts the turn's messages into `inbound.db`, the agent
@@ -88,7 +100,7 @@ export class MailboxAgent implements Agent {
     const { signal } = options;
     const sandbox = await this.#sandbox.start(signal);
     const stderr = () => sandbox.stderrTail();
-    const limits = new TurnLimits(this.#definition.limits, this.#clock, stderr, options.isAsking);
+    const limits = new TurnLimits(this.#definition.limits, this.#clock, stderr, options.askedUntil);
     const stop = AbortSignal.any([limits.signal, signal]);
     const over = new AbortController();
     const turn = new MailboxTurn(asked, {
@@ -160,6 +172,12 @@ class MailboxTurn {
   /** Rows whose end is not noted yet. */
   readonly #handled: HandledRow[] = [];
   #refused = 0;
+  /** What is still to be done, by the rows that ask for it. */
+  readonly #requests: { readonly id: string; readonly request: OutboundRequest }[] = [];
+  #requested = 0;
+  /** Messages that were sent in this turn, by the ids of their rows. */
+  readonly #sent = new Map<string, string>();
+  readonly #turnId: string;
   /** Questions that are still to be asked, and the failure of one that was. */
   readonly #questions: AskedQuestion[] = [];
   readonly #questionsFail = Promise.withResolvers<never>();
@@ -168,8 +186,9 @@ class MailboxTurn {
   #lastSignAt = 0;
   #lastRowAt = 0;
 
-  constructor({ messages, sent, destinations }: TurnPrompt, parts: MailboxTurnParts) {
+  constructor({ turnId, messages, sent, destinations }: TurnPrompt, parts: MailboxTurnParts) {
     this.#parts = parts;
+    this.#turnId = turnId;
     this.#destinations = destinations;
     this.#questionsFail.promise.catch(() => undefined);
     this.#routes = routesOf(messages);
@@ -184,6 +203,7 @@ class MailboxTurn {
   async run(): Promise<void> {
     const { databases, clock, options } = this.#parts;
     this.#seq = await databases.prepare(this.#routes, this.#destinations);
+    await this.#showTasks();
     let isRunning = false;
     const ids: string[] = [];
     for (const batch of this.#batches) {
@@ -201,6 +221,9 @@ class MailboxTurn {
     const [reply] = at < 0 ? [] : this.#held.splice(at, 1);
     if (reply !== undefined && !this.#hasSent && this.#held.length === 0) refuseProviderError(reply);
     await this.#handOver(this.#held);
+    await this.#do();
+    if (reply !== undefined)
+      this.#handled.push({ id: reply.id, status: "delivered", platformId: answerAlias(this.#turnId) });
     await databases.settle(this.#handled, ids, new Date(clock.now()));
     if (reply === undefined) return;
     for (const path of reply.files) options.onUpdate({ type: "file", path });
@@ -217,6 +240,7 @@ class MailboxTurn {
       if (ids.every((id) => acks[id] !== undefined && acks[id] !== "processing")) return;
       const mayBeLast = this.#questions.length === 0 && clock.monotonic() - this.#lastRowAt < HELD_MS;
       await this.#handOver(mayBeLast ? this.#held.slice(0, -1) : this.#held);
+      await this.#do();
       this.#askAll();
       await this.#pause();
     }
@@ -232,10 +256,12 @@ class MailboxTurn {
     const since = clock.monotonic();
     for (;;) {
       await this.#read([]);
+      await this.#do();
       this.#askAll();
       const now = clock.monotonic();
       // Until the agent could go on with the answer.
-      if (options.isAsking()) this.#lastRowAt = this.#lastSignAt = now;
+      this.#lastRowAt = Math.max(this.#lastRowAt, options.askedUntil());
+      this.#lastSignAt = Math.max(this.#lastSignAt, options.askedUntil());
       const hasSpoken = this.#held.length > 0 || this.#hasSent;
       if (hasSpoken && now - Math.max(since, this.#lastRowAt) >= LAST_WORD_MS) return;
       if (!hasSpoken && now - Math.max(since, this.#lastSignAt) >= NO_WORD_MS) return;
@@ -250,10 +276,14 @@ class MailboxTurn {
     const read = await databases.read(this.#seq, ids);
     for (const row of read.rows) {
       this.#seq = row.seq;
-      const content = outboundContent(row, this.#routes, Object.values(this.#destinations));
+      const content = outboundContent(row, this.#routes, Object.values(this.#destinations), clock.now());
       if (content.type === "message") {
-        this.#held.push({ ...content, inReplyTo: row.inReplyTo });
+        this.#held.push({ ...content, id: row.id, inReplyTo: row.inReplyTo });
         this.#lastRowAt = clock.monotonic();
+      } else if (content.type === "request") {
+        this.#requests.push({ id: row.id, request: content.request });
+        this.#lastSignAt = clock.monotonic();
+        continue;
       } else if (content.type === "question") {
         this.#questions.push(content);
       } else if (content.type === "refused" && ++this.#refused <= LOGGED_REFUSALS) {
@@ -261,8 +291,7 @@ class MailboxTurn {
       }
       this.#handled.push({ id: row.id, status: content.type === "refused" ? "failed" : "delivered" });
     }
-    if (this.#handled.length > NOTED_ROWS)
-      await databases.settle(this.#handled.splice(0), [], new Date(clock.now()));
+    if (this.#handled.length > NOTED_ROWS) await this.#note();
     const { acks, tool } = read;
     const signs = JSON.stringify([this.#seq, acks, tool, await this.#heartbeat()]);
     if (signs !== this.#lastSign || runsAsDeclared(tool, clock.now())) {
@@ -271,6 +300,64 @@ class MailboxTurn {
       sign();
     }
     return read;
+  }
+
+  /** Does what the agent asked for, in its order. What can't be done is noted as failed, and is nobody's failure. */
+  async #do(): Promise<void> {
+    const { log, sign } = this.#parts;
+    for (const { id, request } of this.#requests.splice(0)) {
+      try {
+        if (++this.#requested > REQUESTS_MAX) throw new TooManyMessagesError(REQUESTS_MAX);
+        await this.#request(request);
+        this.#handled.push({ id, status: "delivered" });
+      } catch (error) {
+        if (!(error instanceof LongshoreError) || error.retryable) throw error;
+        if (++this.#refused <= LOGGED_REFUSALS)
+          log.warn({ row: id, err: error }, "what the agent asks for is not done");
+        this.#handled.push({ id, status: "failed" });
+      }
+      sign();
+      await this.#note();
+    }
+  }
+
+  async #request(request: OutboundRequest): Promise<void> {
+    const { tools } = this.#parts.options;
+    switch (request.type) {
+      case "edit":
+        return await tools.editMessage(await this.#idOf(request.messageId), request.text);
+      case "reaction":
+        return await tools.react(request.emoji, await this.#idOf(request.messageId));
+      case "schedule":
+        await tools.schedule(request.prompt, request.timing, request.taskId);
+        break;
+      case "update":
+        await tools.updateSchedule(request.taskId, request.change);
+        break;
+      case "cancel":
+        await tools.cancelSchedule(request.taskId);
+    }
+    await this.#showTasks();
+  }
+
+  /** A message that was sent just now has its row's id in the agent's eyes. */
+  async #idOf(messageId: string): Promise<string> {
+    if (this.#held.some(({ id }) => id === messageId)) await this.#handOver(this.#held);
+    return this.#sent.get(messageId) ?? messageId;
+  }
+
+  async #showTasks(): Promise<void> {
+    const { databases, clock, options } = this.#parts;
+    const tasks = (await options.tools.listSchedules()).map(
+      ({ id, name, prompt, cron, at, nextAt, paused }): TaskRow => ({
+        id: name ?? id,
+        status: paused ? "paused" : "pending",
+        processAfter: nextAt ?? at,
+        recurrence: cron,
+        prompt,
+      }),
+    );
+    await databases.showTasks(tasks, this.#seq, new Date(clock.now()));
   }
 
   /** Asks, and puts the answer where the agent's call waits for it; without one that call has its own time. */
@@ -287,16 +374,27 @@ class MailboxTurn {
 
   /** Sends messages before the turn has ended. */
   async #handOver(messages: readonly Message[]): Promise<void> {
-    const { databases, clock, options } = this.#parts;
+    const { options, sign } = this.#parts;
     if (messages.length === 0) return;
     // In the same generation as what they are published by.
-    await databases.settle(this.#handled.splice(0), [], new Date(clock.now()));
+    await this.#note();
     const sent = messages.length;
-    for (const { text, files, to } of messages) {
-      await options.send({ text, files, to });
+    for (const { id: row, text, files, to } of messages) {
+      const { id } = await options.send({ text, files, to });
+      // The time that this takes is not the agent's, which is paused meanwhile.
+      sign();
+      this.#sent.set(row, id);
+      this.#handled.push({ id: row, status: "delivered", platformId: id });
       this.#hasSent = true;
     }
     this.#held = this.#held.slice(sent);
+    await this.#note();
+  }
+
+  /** Notes what became of the agent's rows. */
+  async #note(): Promise<void> {
+    const { databases, clock } = this.#parts;
+    await databases.settle(this.#handled.splice(0), [], new Date(clock.now()));
   }
 
   /** When `.heartbeat` was touched last, whatever the agent made of it. */

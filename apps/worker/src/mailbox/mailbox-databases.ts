@@ -20,6 +20,8 @@ const outboundRowSchema = z.object({
   kind: z.string(),
   platformId: z.string().nullable(),
   channelType: z.string().nullable(),
+  deliverAfter: z.string().nullable(),
+  recurrence: z.string().nullable(),
   /** Null where it is longer than is read. */
   content: z.string().nullable(),
 });
@@ -39,6 +41,18 @@ export interface HandledRow {
   readonly id: string;
   /** `delivered`: it goes into the commit, and so it will be. */
   readonly status: "delivered" | "failed";
+  /** By which the agent can change the message. */
+  readonly platformId?: string | undefined;
+}
+
+/** A task that is scheduled, as the agent sees it. */
+export interface TaskRow {
+  readonly id: string;
+  readonly status: "pending" | "paused";
+  /** ISO 8601. */
+  readonly processAfter: string | undefined;
+  readonly recurrence: string | undefined;
+  readonly prompt: string;
 }
 
 /**
@@ -92,6 +106,11 @@ export class MailboxDatabases {
    */
   async insert(rows: readonly InboundRow[], above: number): Promise<void> {
     await this.#ask("inbound", INSERT, { above, rows });
+  }
+
+  /** Says which tasks are scheduled; none of these rows is ever the agent's to do. @param above as `insert` */
+  async showTasks(tasks: readonly TaskRow[], above: number, time: Date): Promise<void> {
+    await this.#ask("inbound", SHOW_TASKS, { above, time: time.toISOString(), tasks });
   }
 
   /** The rows after one, the oldest `ROWS_MAX` of them, and how far the agent is with messages. */
@@ -219,10 +238,26 @@ const INSERT = oneLine(`
   WITH top AS (
     SELECT max(coalesce((SELECT max(seq) FROM messages_in), 0), ?1->>'$.above') / 2 * 2 + 2 AS seq)
   INSERT OR REPLACE INTO messages_in
-    (id, seq, kind, timestamp, trigger, platform_id, channel_type, thread_id, content)
-    SELECT value->>'id', top.seq + 2 * key, value->>'kind', value->>'timestamp', value->>'trigger',
+    (id, seq, kind, timestamp, trigger, series_id, platform_id, channel_type, thread_id, content)
+    SELECT value->>'id', top.seq + 2 * key, value->>'kind', value->>'timestamp', value->>'trigger', value->>'seriesId',
       value->>'conversation', value->>'channel', value->>'thread', value->>'content'
     FROM json_each(?1, '$.rows'), top;
+  COMMIT;
+`);
+
+// A task that came due while the agent runs would be done by it, and by the turn that the fleet makes of it. SQLite does not
+// read the time with this offset, so it is never due; as ISO 8601 it is what it was.
+const SHOW_TASKS = oneLine(`
+  BEGIN IMMEDIATE;
+  DELETE FROM messages_in WHERE kind = 'task' AND id = series_id;
+  WITH top AS (
+    SELECT max(coalesce((SELECT max(seq) FROM messages_in), 0), ?1->>'$.above') / 2 * 2 + 2 AS seq)
+  INSERT OR REPLACE INTO messages_in
+    (id, seq, kind, timestamp, status, trigger, process_after, recurrence, series_id, content)
+    SELECT value->>'id', top.seq + 2 * key, 'task', ?1->>'$.time', value->>'status', 0,
+      replace(coalesce(value->>'processAfter', '9999-12-31T00:00:00Z'), 'Z', '+0000'),
+      value->>'recurrence', value->>'id', json_object('prompt', value->>'prompt', 'script', NULL)
+    FROM json_each(?1, '$.tasks'), top;
   COMMIT;
 `);
 
@@ -230,7 +265,7 @@ const READ = oneLine(`
   SELECT json_object(
     'rows', json((SELECT coalesce(json_group_array(json_object(
         'id', id, 'seq', seq, 'inReplyTo', in_reply_to, 'kind', kind, 'platformId', platform_id,
-        'channelType', channel_type, 'content', iif(length(content) > ${CONTENT_MAX}, NULL, content))), '[]')
+        'channelType', channel_type, 'deliverAfter', deliver_after, 'recurrence', recurrence, 'content', iif(length(content) > ${CONTENT_MAX}, NULL, content))), '[]')
       FROM (SELECT * FROM messages_out WHERE seq > ?1->>'$.after' ORDER BY seq LIMIT ${ROWS_MAX}))),
     'acks', json((SELECT coalesce(json_group_object(message_id, status), '{}') FROM processing_ack
       WHERE message_id IN (SELECT value FROM json_each(?1, '$.ids')))),
@@ -240,8 +275,8 @@ const READ = oneLine(`
 
 const SETTLE = oneLine(`
   BEGIN IMMEDIATE;
-  INSERT OR REPLACE INTO delivered (message_out_id, status, delivered_at)
-    SELECT value->>'id', value->>'status', ?1->>'$.time' FROM json_each(?1, '$.handled');
+  INSERT OR REPLACE INTO delivered (message_out_id, platform_message_id, status, delivered_at)
+    SELECT value->>'id', value->>'platformId', value->>'status', ?1->>'$.time' FROM json_each(?1, '$.handled');
   UPDATE messages_in SET status = 'completed' WHERE id IN (SELECT value FROM json_each(?1, '$.ids'));
   COMMIT;
 `);

@@ -3,13 +3,16 @@ import { outboundContent } from "./outbound-content.ts";
 
 const routes = [{ channel: "http", conversation: "c" }];
 
+const NOW = Date.parse("2026-01-01T00:00:00Z");
+
 function read(content: unknown, more: Record<string, unknown> = {}) {
   const row = {
     ...{ id: "msg-1", seq: 1, inReplyTo: null, kind: "chat", platformId: null, channelType: null },
+    ...{ deliverAfter: null, recurrence: null },
     content: typeof content === "string" || content === null ? content : JSON.stringify(content),
     ...more,
   };
-  return outboundContent(row, routes, [{ channel: "slack", conversation: "team" }]);
+  return outboundContent(row, routes, [{ channel: "slack", conversation: "team" }], NOW);
 }
 
 describe("what a row of messages_out asks for", () => {
@@ -55,6 +58,57 @@ describe("what a row of messages_out asks for", () => {
     expect(read({ type: "card", card, fallbackText: "plain" })).toMatchObject({ text: "plain" });
   });
 
+  it("is sent where its time has come", () => {
+    expect(read({ text: "hi" }, { deliverAfter: "2026-01-01T00:00:00Z" })).toMatchObject({ text: "hi" });
+  });
+
+  it.each([
+    [
+      { operation: "edit", messageId: "m", text: "x" },
+      { type: "edit", messageId: "m", text: "x" },
+    ],
+    [
+      { operation: "reaction", messageId: "m", emoji: "x" },
+      { type: "reaction", messageId: "m", emoji: "x" },
+    ],
+  ])("is a change of a message: %j", (content, request) => {
+    expect(read(content)).toEqual({ type: "request", request });
+  });
+
+  const task = { taskId: "t", prompt: "p", processAfter: "2026-02-01T00:00:00.000Z", script: null };
+  it.each([
+    [
+      { action: "schedule_task", ...task, recurrence: null },
+      { type: "schedule", taskId: "t", prompt: "p", timing: { at: task.processAfter } },
+    ],
+    [
+      { action: "schedule_task", ...task, recurrence: "0 9 * * *" },
+      { type: "schedule", taskId: "t", prompt: "p", timing: { cron: "0 9 * * *" } },
+    ],
+    [
+      { action: "update_task", taskId: "t", prompt: "q" },
+      { type: "update", taskId: "t", change: { prompt: "q", timing: undefined } },
+    ],
+    [
+      { action: "update_task", taskId: "t", processAfter: task.processAfter, recurrence: null },
+      { type: "update", taskId: "t", change: { prompt: undefined, timing: { at: task.processAfter } } },
+    ],
+    [
+      { action: "pause_task", taskId: "t" },
+      { type: "update", taskId: "t", change: { paused: true } },
+    ],
+    [
+      { action: "resume_task", taskId: "t" },
+      { type: "update", taskId: "t", change: { paused: false } },
+    ],
+    [
+      { action: "cancel_task", taskId: "t" },
+      { type: "cancel", taskId: "t" },
+    ],
+  ])("is an action of the fleet's: %j", (content, request) => {
+    expect(read(content, { kind: "system" })).toEqual({ type: "request", request });
+  });
+
   it("is nothing where there is nothing to see", () => {
     expect(read({ text: "" })).toEqual({ type: "nothing" });
     expect(read("anything", { kind: "task_log" })).toEqual({ type: "nothing" });
@@ -64,8 +118,24 @@ describe("what a row of messages_out asks for", () => {
     ["another conversation", { text: "x" }, { channelType: "http", platformId: "d" }],
     ["another channel", { text: "x" }, { channelType: "slack", platformId: "c" }],
     ["another agent", { text: "x" }, { channelType: "agent", platformId: "c" }],
-    ["an action of the host's", { action: "x" }, { kind: "system" }],
-    ["an edit", { operation: "edit", messageId: "1", text: "x" }, {}],
+    ["an action that there is not", { action: "install_packages", packages: [] }, { kind: "system" }],
+    ["an action of no name", "[]", { kind: "system" }],
+    [
+      "a task that a program decides on",
+      { action: "schedule_task", taskId: "t", prompt: "p", processAfter: "x", script: "exit 1" },
+      { kind: "system" },
+    ],
+    ["a task of no name", { action: "cancel_task", taskId: "" }, { kind: "system" }],
+    [
+      "a task without an end",
+      { action: "schedule_task", taskId: "t", prompt: "x".repeat(16_385), processAfter: "x" },
+      { kind: "system" },
+    ],
+    ["an edit of nothing", { operation: "edit", text: "x" }, {}],
+    ["another operation", { operation: "pin", messageId: "1" }, {}],
+    ["a message for later", { text: "x" }, { deliverAfter: "2026-01-01T00:00:01Z" }],
+    ["a message for some time", { text: "x" }, { deliverAfter: "soon" }],
+    ["a message for ever", { text: "x" }, { recurrence: "0 9 * * *" }],
     ["no JSON", "{", {}],
     ["no object", "3", {}],
     ["a text that is none", { text: 3 }, {}],

@@ -1,6 +1,7 @@
-import type { ConversationPlace } from "@longshore/shared";
+import { type ConversationPlace, SCHEDULE_TEXT_MAX_BYTES } from "@longshore/shared";
 import { z } from "zod";
 import { OPTION_MAX, OPTIONS_MAX, QUESTION_MAX } from "../question.ts";
+import type { ToolScheduleChange, ToolTiming } from "../tools/session-tools.ts";
 import type { OutboundRow } from "./mailbox-databases.ts";
 
 /** What a row of `messages_out` asks for. */
@@ -19,15 +20,64 @@ export type OutboundContent =
       readonly text: string;
       readonly options: readonly { readonly label: string; readonly value: string }[];
     }
+  | { readonly type: "request"; readonly request: OutboundRequest }
   /** Nothing for anybody to see. */
   | { readonly type: "nothing" }
   | { readonly type: "refused"; readonly reason: string };
+
+/** What the agent asks the fleet to do. Messages are named by their ids, or by those of rows. */
+export type OutboundRequest =
+  | { readonly type: "edit"; readonly messageId: string; readonly text: string }
+  | { readonly type: "reaction"; readonly messageId: string; readonly emoji: string }
+  | {
+      readonly type: "schedule";
+      readonly taskId: string;
+      readonly prompt: string;
+      readonly timing: ToolTiming;
+    }
+  | { readonly type: "update"; readonly taskId: string; readonly change: ToolScheduleChange }
+  | { readonly type: "cancel"; readonly taskId: string };
 
 const CHAT_KINDS: ReadonlySet<string> = new Set(["chat", "chat-sdk"]);
 /** Files that one message may name. */
 const FILES_MAX = 100;
 /** What a run of a scheduled task leaves for the log. */
 const LOG_KIND = "task_log";
+/** Asks the host to act. */
+const SYSTEM_KIND = "system";
+
+const changeSchema = z.discriminatedUnion("operation", [
+  z.object({ operation: z.literal("edit"), messageId: z.string().max(512), text: z.string() }),
+  z.object({
+    operation: z.literal("reaction"),
+    messageId: z.string().max(512),
+    emoji: z.string().min(1).max(64),
+  }),
+]);
+
+const taskIdSchema = z.string().min(1).max(128);
+const promptSchema = z.string().max(SCHEDULE_TEXT_MAX_BYTES);
+/** The contract lets a program decide before the agent runs; here the agent would have to. */
+const noScriptSchema = z.literal("").nullish();
+const actionSchema = z.discriminatedUnion("action", [
+  z.object({
+    action: z.literal("schedule_task"),
+    taskId: taskIdSchema,
+    prompt: promptSchema,
+    processAfter: z.string(),
+    recurrence: z.string().nullish(),
+    script: noScriptSchema,
+  }),
+  z.object({
+    action: z.literal("update_task"),
+    taskId: taskIdSchema,
+    prompt: promptSchema.optional(),
+    processAfter: z.string().optional(),
+    recurrence: z.string().nullish(),
+    script: noScriptSchema,
+  }),
+  z.object({ action: z.enum(["cancel_task", "pause_task", "resume_task"]), taskId: taskIdSchema }),
+]);
 
 const chatSchema = z.object({
   type: z.string().optional(),
@@ -54,25 +104,32 @@ const chatSchema = z.object({
 /**
  * @param routes where the turn's messages came from
  * @param destinations where the agent may write to besides
+ * @param now in ms
  */
 export function outboundContent(
   row: OutboundRow,
   routes: readonly ConversationPlace[],
   destinations: readonly ConversationPlace[],
+  now: number,
 ): OutboundContent {
   const refused = (reason: string) => ({ type: "refused", reason }) as const;
   if (row.kind === LOG_KIND) return { type: "nothing" };
-  if (!CHAT_KINDS.has(row.kind)) return refused(`nothing is done for rows of kind ${shown(row.kind)}`);
+  if (!CHAT_KINDS.has(row.kind) && row.kind !== SYSTEM_KIND)
+    return refused(`nothing is done for rows of kind ${shown(row.kind)}`);
   if (row.content === null) return refused("its content is too long");
+  if (row.recurrence !== null || (row.deliverAfter !== null && !(Date.parse(row.deliverAfter) <= now)))
+    return refused("nothing is sent later, or more than once: schedule a task");
+  const json = parseJson(row.content);
+  if (row.kind === SYSTEM_KIND) return actionOf(json);
   const isThere = ({ channel, conversation }: ConversationPlace) =>
     conversation === row.platformId && channel === row.channelType;
   const isOwn = row.platformId === null || routes.some(isThere);
   const to = isOwn ? undefined : destinations.find(isThere);
   if (!isOwn && to === undefined) return refused("it is for a conversation that the turn is not of");
-  const content = chatSchema.safeParse(parseJson(row.content));
+  const content = chatSchema.safeParse(json);
   if (!content.success) return refused("its content is not understood");
   const { operation, files = [] } = content.data;
-  if (operation !== undefined) return refused(`${shown(operation)} is not done here`);
+  if (operation !== undefined) return changeOf(json, operation);
   const { type, questionId, options = [] } = content.data;
   if (files.length > FILES_MAX) return refused(`it names more than ${FILES_MAX} files`);
   const text = textOf(content.data);
@@ -91,6 +148,47 @@ export function outboundContent(
   if (bad !== undefined) return refused(`${shown(bad)} is no name for a file of outbox/`);
   if (text === "" && files.length === 0) return { type: "nothing" };
   return { type: "message", text, files: files.map((name) => `/session/outbox/${row.id}/${name}`), to };
+}
+
+function changeOf(json: unknown, operation: string): OutboundContent {
+  const change = changeSchema.safeParse(json);
+  if (!change.success) return { type: "refused", reason: `${shown(operation)} is not done here, or not so` };
+  const { operation: type, ...what } = change.data;
+  return { type: "request", request: { type, ...what } as OutboundRequest };
+}
+
+function actionOf(json: unknown): OutboundContent {
+  const parsed = actionSchema.safeParse(json);
+  if (!parsed.success) {
+    const name = (json as { action?: unknown } | null | undefined)?.action;
+    const problem = z.prettifyError(parsed.error).slice(0, 500);
+    return { type: "refused", reason: `the action ${shown(String(name))} is not done here: ${problem}` };
+  }
+  return { type: "request", request: requestOf(parsed.data) };
+}
+
+function requestOf(action: z.output<typeof actionSchema>): OutboundRequest {
+  const { taskId } = action;
+  switch (action.action) {
+    case "schedule_task": {
+      // The cron says when, also for the first time.
+      const timing = action.recurrence ? { cron: action.recurrence } : { at: action.processAfter };
+      return { type: "schedule", taskId, prompt: action.prompt, timing };
+    }
+    case "update_task": {
+      const { prompt, processAfter, recurrence } = action;
+      const timing = recurrence
+        ? { cron: recurrence }
+        : processAfter === undefined
+          ? undefined
+          : { at: processAfter };
+      return { type: "update", taskId, change: { prompt, timing } };
+    }
+    case "cancel_task":
+      return { type: "cancel", taskId };
+    default:
+      return { type: "update", taskId, change: { paused: action.action === "pause_task" } };
+  }
 }
 
 function textOf({ text, fallbackText, title, question, card }: z.output<typeof chatSchema>): string {

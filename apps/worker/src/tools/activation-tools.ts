@@ -6,7 +6,7 @@ import {
   type Destination,
   type DueSchedule,
   deriveReplyId,
-  type Reply,
+  hashId,
   type Routed,
   ScheduleNotFoundError,
   type Schedules,
@@ -24,7 +24,16 @@ import {
 import type { CollectedFiles } from "../outbox-files.ts";
 import type { OutgoingMessage, SentMessage } from "../outgoing.ts";
 import type { Answer, Question } from "../question.ts";
-import type { HistoryEntry, SessionTools, SharedFile, ToolSchedule, ToolTiming } from "./session-tools.ts";
+import {
+  answerAlias,
+  type HistoryEntry,
+  SCHEDULE_NAME,
+  type SessionTools,
+  type SharedFile,
+  type ToolSchedule,
+  type ToolScheduleChange,
+  type ToolTiming,
+} from "./session-tools.ts";
 
 /** Generations that are read for the history at most: each costs a request. */
 const GENERATIONS_MAX = 200;
@@ -97,33 +106,31 @@ export class ActivationTools implements SessionTools {
 
   async editMessage(messageId: string, text: string): Promise<void> {
     const turn = this.#running;
-    const to = await this.#placeOfReply(messageId);
-    if (to === undefined) throw new UnknownMessageError();
-    await turn.send({ text, to, change: { kind: "edit", of: messageId } });
+    for await (const commit of this.#commits()) {
+      const reply = replyOf(commit, messageId, this.#ref.sessionId);
+      if (reply === undefined) continue;
+      await turn.send({ text, to: reply.place, change: { kind: "edit", of: reply.id } });
+      return;
+    }
+    throw new UnknownMessageError();
   }
 
   async react(emoji: string, messageId: string | undefined): Promise<void> {
     const turn = this.#running;
-    const of = messageId ?? turn.lastMessageId;
-    const to = of === turn.lastMessageId ? turn.conversation : await this.#placeOf(of);
-    if (to === undefined) throw new UnknownMessageError();
-    const { channel, conversation, thread } = to;
-    await turn.send({ text: emoji, to: { channel, conversation, thread }, change: { kind: "reaction", of } });
+    const id = messageId ?? turn.lastMessageId;
+    const own = { id, place: turn.conversation };
+    const found = id === turn.lastMessageId ? own : await this.#find(id);
+    if (found === undefined) throw new UnknownMessageError();
+    const { channel, conversation, thread } = found.place;
+    const to = { channel, conversation, thread };
+    await turn.send({ text: emoji, to, change: { kind: "reaction", of: found.id } });
   }
 
-  /** Where a message or reply of this session is, if it is one of the last. */
-  async #placeOf(id: string): Promise<ConversationPlace | undefined> {
+  /** A message or reply of this session, if it is one of the last. */
+  async #find(id: string): Promise<Found | undefined> {
     for await (const commit of this.#commits()) {
       const ended = readNote(commit)?.ends.find(({ message }) => message.id === id);
-      if (ended !== undefined) return ended.message;
-      const reply = replyOf(commit, id, this.#ref.sessionId);
-      if (reply !== undefined) return reply;
-    }
-    return undefined;
-  }
-
-  async #placeOfReply(id: string): Promise<ConversationPlace | undefined> {
-    for await (const commit of this.#commits()) {
+      if (ended !== undefined) return { id, place: ended.message };
       const reply = replyOf(commit, id, this.#ref.sessionId);
       if (reply !== undefined) return reply;
     }
@@ -162,29 +169,51 @@ export class ActivationTools implements SessionTools {
     return { url, expiresAt: new Date(Date.now() + LINK_SECONDS * 1_000).toISOString() };
   }
 
-  async schedule(prompt: string, timing: ToolTiming): Promise<ToolSchedule> {
+  async schedule(prompt: string, timing: ToolTiming, name?: string): Promise<ToolSchedule> {
     const { schedules, route } = this.#parts;
     const { tenant, ...to } = this.#running.conversation;
     // A fork is not what its conversation leads to: the prompt would be another session's.
     if (route({ tenant, ...to }).sessionId !== this.#ref.sessionId) throw new ScheduleElsewhereError();
     if ((await this.#ownSchedules()).length >= SCHEDULES_MAX) throw new TooManySchedulesError(SCHEDULES_MAX);
+    const metadata = name === undefined ? {} : { metadata: { [SCHEDULE_NAME]: name } };
     const { schedule } = await schedules.put(tenant, {
-      id: `agent-${randomBytes(8).toString("hex")}`,
+      id: name === undefined ? `agent-${randomBytes(8).toString("hex")}` : this.#idOfName(name),
       ...timing,
       madeBy: this.#ref.sessionId,
-      message: { ...to, sender: { id: "schedule" }, kind: "task", text: prompt },
+      message: { ...to, sender: { id: "schedule" }, kind: "task", text: prompt, ...metadata },
     });
-    return viewOf(schedule);
+    return this.#viewOf(schedule);
   }
 
   async listSchedules(): Promise<ToolSchedule[]> {
-    return (await this.#visibleSchedules()).map(viewOf);
+    return (await this.#visibleSchedules()).map((schedule) => this.#viewOf(schedule));
+  }
+
+  async updateSchedule(id: string, { prompt, timing, paused }: ToolScheduleChange): Promise<void> {
+    const { nextMs: _, timing: before, ...schedule } = await this.#visibleSchedule(id);
+    const every = "everyMs" in before ? { every: `${before.everyMs}ms` } : before;
+    await this.#parts.schedules.put(this.#ref.tenant, {
+      ...schedule,
+      ...(timing ?? every),
+      paused: paused ?? schedule.paused,
+      message: { ...schedule.message, ...(prompt === undefined ? {} : { text: prompt }) },
+    });
   }
 
   async cancelSchedule(id: string): Promise<void> {
-    if (!(await this.#visibleSchedules()).some((schedule) => schedule.id === id))
-      throw new ScheduleNotFoundError();
-    await this.#parts.schedules.remove(this.#ref.tenant, id);
+    await this.#parts.schedules.remove(this.#ref.tenant, (await this.#visibleSchedule(id)).id);
+  }
+
+  async #visibleSchedule(idOrName: string): Promise<DueSchedule> {
+    const ids = [idOrName, this.#idOfName(idOrName)];
+    const found = (await this.#visibleSchedules()).find(({ id }) => ids.includes(id));
+    if (found === undefined) throw new ScheduleNotFoundError();
+    return found;
+  }
+
+  /** Another session's of the same name is another one. */
+  #idOfName(name: string): string {
+    return `agent-${hashId("schedule", this.#ref.sessionId, name)}`;
   }
 
   /** An operator's agent sees its tenant's. */
@@ -195,8 +224,21 @@ export class ActivationTools implements SessionTools {
   }
 
   async #ownSchedules(): Promise<DueSchedule[]> {
-    const all = await this.#parts.schedules.list(this.#ref.tenant);
-    return all.filter(({ madeBy }) => madeBy === this.#ref.sessionId);
+    const { tenant, sessionId } = this.#ref;
+    return await this.#parts.schedules.list(tenant, ({ madeBy }) => madeBy === sessionId);
+  }
+
+  #viewOf({ id, timing, message, nextMs, madeBy, paused }: DueSchedule): ToolSchedule {
+    const name = madeBy === this.#ref.sessionId ? message.metadata?.[SCHEDULE_NAME] : undefined;
+    return {
+      id,
+      ...(name === undefined ? {} : { name: String(name) }),
+      prompt: message.text,
+      conversation: `${message.channel}/${message.conversation}`,
+      ...("everyMs" in timing ? {} : timing),
+      ...(nextMs === undefined ? {} : { nextAt: new Date(nextMs).toISOString() }),
+      ...(paused ? { paused } : {}),
+    };
   }
 
   async readHistory(limit: number): Promise<HistoryEntry[]> {
@@ -232,19 +274,19 @@ export class ActivationTools implements SessionTools {
   }
 }
 
-/** The reply of a commit with that id; one that can be edited, and is no edit itself. */
-function replyOf(commit: Commit, id: string, sessionId: string): Reply | undefined {
-  return readNote(commit)?.replies.find(
-    ({ index, kind }) => kind === "answer" && deriveReplyId(sessionId, commit.id, index) === id,
-  );
+/** A message or reply, and where it is. */
+interface Found {
+  readonly id: string;
+  readonly place: ConversationPlace;
 }
 
-function viewOf({ id, timing, message, nextMs }: DueSchedule): ToolSchedule {
-  return {
-    id,
-    prompt: message.text,
-    conversation: `${message.channel}/${message.conversation}`,
-    ...("everyMs" in timing ? {} : timing),
-    ...(nextMs === undefined ? {} : { nextAt: new Date(nextMs).toISOString() }),
-  };
+/** The reply of a commit with that id, or alias; one that can be edited, and is no edit itself. */
+function replyOf(commit: Commit, wanted: string, sessionId: string): Found | undefined {
+  const { replies = [], turnId = "", ends = [] } = readNote(commit) ?? {};
+  const isAlias = ends.length > 0 && wanted === answerAlias(turnId);
+  for (const reply of replies) {
+    const id = deriveReplyId(sessionId, commit.id, reply.index);
+    if (reply.kind === "answer" && (isAlias || id === wanted)) return { id, place: reply };
+  }
+  return undefined;
 }

@@ -1,6 +1,14 @@
 import type { SentMessage } from "../outgoing.ts";
 import type { Answer, Question } from "../question.ts";
 
+/** The entry of a schedule's metadata, and of its messages', with what its agent calls it. */
+export const SCHEDULE_NAME = "schedule";
+
+/** Names the answer of a turn before its commit gives it an id. */
+export function answerAlias(turnId: string): string {
+  return `answer-of-${turnId}`;
+}
+
 /** An entry of a conversation's history. */
 export interface HistoryEntry {
   /** By which it can be edited or reacted to. */
@@ -31,10 +39,21 @@ export interface ToolTiming {
 
 export interface ToolSchedule extends ToolTiming {
   readonly id: string;
+  /** What the session's agent calls it, where it does. */
+  readonly name?: string | undefined;
   readonly prompt: string;
   /** Where it is sent: `<channel>/<conversation>`. */
   readonly conversation: string;
+  /** None while it is paused. */
   readonly nextAt?: string | undefined;
+  readonly paused?: true | undefined;
+}
+
+/** What may be changed of a schedule. */
+export interface ToolScheduleChange {
+  readonly prompt?: string | undefined;
+  readonly timing?: ToolTiming | undefined;
+  readonly paused?: boolean | undefined;
 }
 
 /** What the fleet's tools do: for the session whose sandbox called them, and for nothing else. */
@@ -82,12 +101,15 @@ export interface SessionTools {
   /**
    * Has a prompt sent to the turn's conversation at set times, from this session's agent to itself.
    *
+   * @param name of the agent's own, for `updateSchedule` and `cancelSchedule`; one of the same name is replaced
    * @throws NoTurnError; ScheduleElsewhereError; TooManySchedulesError; as `Schedules.put`
    */
-  schedule(prompt: string, timing: ToolTiming): Promise<ToolSchedule>;
+  schedule(prompt: string, timing: ToolTiming, name?: string): Promise<ToolSchedule>;
   /** Those that this session's agent made; where its route says `operator`, those of its tenant. */
   listSchedules(): Promise<ToolSchedule[]>;
-  /** @throws ScheduleNotFoundError, also for what `listSchedules` does not show */
+  /** @param id or the name that the session's agent gave it. @throws as `cancelSchedule`, and `Schedules.put` */
+  updateSchedule(id: string, change: ToolScheduleChange): Promise<void>;
+  /** @param id or its name. @throws ScheduleNotFoundError, also for what `listSchedules` does not show */
   cancelSchedule(id: string): Promise<void>;
   /** What was said in the session last, oldest first. @param limit entries at most */
   readHistory(limit: number): Promise<HistoryEntry[]>;

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { type Covers, isSessionWritable } from "../access-mounts.ts";
 import { sandboxEnvironment } from "../environment.ts";
 import {
   HELPER_PROGRAM,
@@ -9,7 +10,8 @@ import {
 import type { HelperPrograms } from "../helper/install-helper.ts";
 import { resolveLimits } from "../limits.ts";
 import type { SandboxSpec } from "../sandbox.ts";
-import { rootOptions } from "./root-filesystem.ts";
+import { visibleMounts } from "../visible-mounts.ts";
+import { coverOptions, rootOptions } from "./root-filesystem.ts";
 
 /** The root holds nothing but mount points and links, and is read-only in the end. */
 const ROOT_BYTES = 1024 ** 2;
@@ -39,6 +41,7 @@ export interface BwrapDescriptors {
 export interface HelperMounts {
   readonly programs: HelperPrograms;
   readonly sockets: string;
+  readonly covers: Covers;
 }
 
 /**
@@ -53,6 +56,7 @@ export function bwrapOptions(
   descriptors: BwrapDescriptors,
 ): string[] {
   const limits = resolveLimits(spec.limits);
+  const session = isSessionWritable(spec.access ?? []) ? "--bind" : "--ro-bind";
   return [
     "--unshare-all",
     // Not the default "try": without a namespace of its own for users it must not start at all.
@@ -84,16 +88,17 @@ export function bwrapOptions(
     ...["--dir", "/run"],
     ...["--ro-bind", helper.programs.init, HELPER_PROGRAM],
     ...["--ro-bind", helper.sockets, SOCKETS_DIRECTORY],
-    ...["--bind", spec.slotDirectory, "/session"],
+    ...[session, spec.slotDirectory, "/session"],
     ...(spec.mailbox
       ? [
           ...["--ro-bind", helper.programs.mailbox, MAILBOX_PROGRAM],
-          ...["--bind", spec.slotDirectory, MAILBOX_DIRECTORY],
+          ...[session, spec.slotDirectory, MAILBOX_DIRECTORY],
         ]
       : []),
-    ...(spec.mounts ?? []).flatMap(({ source, target, readOnly }) => [
+    ...visibleMounts(spec, helper.covers).flatMap(({ source, target, readOnly }) => [
       ...[readOnly ? "--ro-bind" : "--bind", source, target],
     ]),
+    ...coverOptions(rootfs, spec.access ?? [], helper.covers),
     ...["--remount-ro", "/"],
     ...["--chdir", spec.workingDirectory],
     ...["--seccomp", String(descriptors.seccomp)],

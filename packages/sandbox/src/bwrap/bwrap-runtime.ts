@@ -4,6 +4,7 @@ import { mkdir, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
+import type { Covers } from "../access-mounts.ts";
 import {
   RuntimeUnavailableError,
   SandboxSpecError,
@@ -13,6 +14,8 @@ import {
 import { type HelperPrograms, installHelpers } from "../helper/install-helper.ts";
 import { SandboxSockets } from "../helper/sandbox-sockets.ts";
 import { untilProgramRuns } from "../helper/until-program-runs.ts";
+import { HOST_PROGRAM, hostProgramProblem } from "../host-program.ts";
+import { installCovers } from "../install-covers.ts";
 import { resolveLimits } from "../limits.ts";
 import type {
   IsLive,
@@ -77,15 +80,28 @@ export class BwrapRuntime implements SandboxRuntime {
     return { version, weaknesses: this.#weaknesses() };
   }
 
+  foresee({ worker, nonce }: Pick<SandboxLabels, "worker" | "nonce">): void {
+    const tree = this.#tree();
+    const name = formatSandboxName({ runKey: runKeyOf(this.#options.runDirectory), worker, nonce });
+    // The groups first: while the kernel gets ready for a process to join, none can be made. What fails here, fails again there.
+    tree
+      ?.sandbox(name)
+      .make()
+      .then(() => tree.foresee())
+      .catch(() => undefined);
+  }
+
   async start(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
     validateSpec(spec);
     const command = spec.command;
     if (command === undefined) throw new SandboxSpecError("command", "needed by the bwrap runtime");
     requireOwnUser(spec.user);
     const rootfs = spec.rootfs ?? this.#options.defaultRootfs ?? "host";
-    await requirePassable("slotDirectory", spec.slotDirectory, spec.user);
-    if (rootfs !== "host") await requirePassable("rootfs", rootfs, spec.user);
-    const { tools, seccompPath, helpers } = await this.#prepare();
+    await Promise.all([
+      requirePassable("slotDirectory", spec.slotDirectory, spec.user),
+      rootfs === "host" ? undefined : requirePassable("rootfs", rootfs, spec.user),
+    ]);
+    const { tools, seccompPath, helpers, covers } = await this.#prepare();
     signal?.throwIfAborted();
 
     const { worker, nonce } = spec.labels;
@@ -101,17 +117,21 @@ export class BwrapRuntime implements SandboxRuntime {
     let sandbox: BwrapSandbox | undefined;
     try {
       await this.#records.write(spec.labels);
-      await cgroup?.create(resolveLimits(spec.limits));
+      const creating = cgroup?.create(resolveLimits(spec.limits));
+      const opening = SandboxSockets.open(this.#options.runDirectory, spec);
+      // Both are over before anything is cleaned up.
+      await Promise.allSettled([creating, opening]);
+      sockets = await opening;
+      await creating;
       signal?.throwIfAborted();
-      sockets = await SandboxSockets.open(this.#options.runDirectory, spec);
-      const helper = { programs: helpers, sockets: sockets.directory };
+      const helper = { programs: helpers, covers, sockets: sockets.directory };
       const launched = launch({ spec, command, rootfs, helper, marker, tools, seccompPath, cgroup });
       const status = new BwrapStatus(launched.status);
       sandbox = new BwrapSandbox({ id: marker, launched, status, processes: this.#group(marker), forget });
       await Promise.race([
         untilProgramRuns(sandbox, sockets.lifeline, signal),
         once(launched.child, "error").then(([error]) => {
-          throw new SandboxStartError("the shell can't be run", { cause: error });
+          throw new SandboxStartError("the launcher can't be run", { cause: error });
         }),
       ]);
       return sandbox;
@@ -225,17 +245,21 @@ interface Prepared {
   readonly tools: HostTools;
   readonly seccompPath: string;
   readonly helpers: HelperPrograms;
+  readonly covers: Covers;
 }
 
 async function prepare({ runDirectory, tools = findHostTools() }: BwrapRuntimeOptions): Promise<Prepared> {
+  const problem = await hostProgramProblem();
+  if (problem !== undefined) throw new RuntimeUnavailableError("bwrap", [problem]);
   const helpers = await installHelpers(runDirectory, "bwrap");
+  const covers = await installCovers(runDirectory);
   const directory = join(runDirectory, "bwrap");
   await mkdir(directory, { recursive: true, mode: 0o711 });
   const seccompPath = join(directory, "seccomp.bpf");
   const temporary = `${seccompPath}.${process.pid}.${Math.random().toString(36).slice(2)}`;
   await writeFile(temporary, seccompFilter(process.arch), { mode: 0o600 });
   await rename(temporary, seccompPath);
-  return { tools, seccompPath, helpers };
+  return { tools, seccompPath, helpers, covers };
 }
 
 /** Without root nobody can become another user. */
@@ -273,18 +297,15 @@ async function requirePassable(field: string, path: string, user: SandboxUser): 
 async function probe(tools: HostTools, signal: AbortSignal | undefined): Promise<string> {
   const run = promisify(execFile);
   const options = { timeout: PROBE_TIMEOUT_MS, env: {}, ...(signal ? { signal } : {}) };
-  const drop =
-    process.getuid?.() === 0
-      ? [tools.setpriv, "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]
-      : [];
-  const [program, ...words] = [
-    ...drop,
-    ...[tools.bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"],
+  const words = [
+    "launch",
+    ...(process.getuid?.() === 0 ? ["user", "65534", "65534"] : []),
+    ...["--", tools.bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"],
     ...["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "/bin/true"],
   ];
   try {
     const { stdout } = await run(tools.bwrap, ["--version"], options);
-    await run(program as string, words, options);
+    await run(HOST_PROGRAM, words, options);
     return stdout.trim();
   } catch (error) {
     signal?.throwIfAborted();

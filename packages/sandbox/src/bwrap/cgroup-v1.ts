@@ -2,11 +2,12 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { errnoOf } from "@longshore/shared";
+import { CPU_PERIOD_MICROSECONDS, cpuQuotaMicroseconds } from "../limits.ts";
 import type { SandboxLimits } from "../sandbox.ts";
 import type { CgroupAbilities, CgroupTree, SandboxCgroup } from "./cgroup.ts";
 import {
-  CPU_PERIOD_MICROSECONDS,
   countOf,
+  foreseeJoin,
   listGroups,
   makeGroup,
   readGroupFile,
@@ -48,6 +49,11 @@ export class CgroupV1Tree implements CgroupTree {
     return new CgroupV1(this.#mounts, this.abilities, name);
   }
 
+  foresee(): void {
+    const [hierarchy] = Object.entries(this.#mounts);
+    if (hierarchy !== undefined) void foreseeJoin(hierarchy[1], hierarchy[0]);
+  }
+
   async list(): Promise<string[]> {
     const names = await Promise.all(
       Object.values(this.#mounts).map((mount) => listGroups(join(mount, SANDBOXES_GROUP))),
@@ -71,9 +77,13 @@ class CgroupV1 implements SandboxCgroup {
     return [...new Set(Object.values(this.#groups))].map((group) => join(group, "cgroup.procs"));
   }
 
+  async make(): Promise<void> {
+    await Promise.all(Object.values(this.#groups).map((group) => makeGroup(group)));
+  }
+
   async create(limits: Required<SandboxLimits>): Promise<void> {
     const { memory, pids, cpu } = this.#groups;
-    await Promise.all(Object.values(this.#groups).map((group) => makeGroup(group)));
+    await this.make();
     if (memory !== undefined) {
       await writeFile(join(memory, "memory.limit_in_bytes"), String(limits.memoryBytes));
       await writeIfThere(join(memory, "memory.memsw.limit_in_bytes"), String(limits.memoryBytes));
@@ -81,8 +91,7 @@ class CgroupV1 implements SandboxCgroup {
     if (pids !== undefined) await writeFile(join(pids, "pids.max"), String(limits.pids));
     if (cpu !== undefined) {
       await writeFile(join(cpu, "cpu.cfs_period_us"), String(CPU_PERIOD_MICROSECONDS));
-      const quota = Math.max(1_000, Math.round(limits.cpus * CPU_PERIOD_MICROSECONDS));
-      await writeFile(join(cpu, "cpu.cfs_quota_us"), String(quota));
+      await writeFile(join(cpu, "cpu.cfs_quota_us"), String(cpuQuotaMicroseconds(limits)));
     }
   }
 

@@ -1,11 +1,12 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "@longshore/shared";
+import { CPU_PERIOD_MICROSECONDS, cpuQuotaMicroseconds } from "../limits.ts";
 import type { SandboxLimits } from "../sandbox.ts";
 import type { CgroupAbilities, CgroupTree, SandboxCgroup } from "./cgroup.ts";
 import {
-  CPU_PERIOD_MICROSECONDS,
   countOf,
+  foreseeJoin,
   listGroups,
   makeGroup,
   readGroupFile,
@@ -20,13 +21,15 @@ export class CgroupV2Tree implements CgroupTree {
   readonly version = 2;
   readonly deafFreezer = undefined;
   readonly abilities: CgroupAbilities;
+  readonly #mountPoint: string;
   readonly #sandboxes: string;
 
   /**
    * @param parent directory of a group without processes of its own, whose children get the controllers
    * @param controllers of the children
    */
-  constructor(parent: string, controllers: readonly string[]) {
+  constructor(mountPoint: string, parent: string, controllers: readonly string[]) {
+    this.#mountPoint = mountPoint;
     this.#sandboxes = join(parent, SANDBOXES_GROUP);
     this.abilities = {
       memory: controllers.includes("memory"),
@@ -38,6 +41,10 @@ export class CgroupV2Tree implements CgroupTree {
 
   sandbox(name: string): SandboxCgroup {
     return new CgroupV2(this.#sandboxes, this.abilities, name);
+  }
+
+  foresee(): void {
+    void foreseeJoin(this.#mountPoint, "");
   }
 
   list(): Promise<string[]> {
@@ -60,7 +67,7 @@ class CgroupV2 implements SandboxCgroup {
     return [join(this.#group, "cgroup.procs")];
   }
 
-  async create(limits: Required<SandboxLimits>): Promise<void> {
+  async make(): Promise<void> {
     const { memory, pids, cpu } = this.abilities;
     await makeGroup(this.#sandboxes);
     const wanted = Object.entries({ memory, pids, cpu })
@@ -68,14 +75,18 @@ class CgroupV2 implements SandboxCgroup {
       .map(([controller]) => `+${controller}`);
     if (wanted.length > 0) await writeFile(join(this.#sandboxes, "cgroup.subtree_control"), wanted.join(" "));
     await makeGroup(this.#group);
+  }
+
+  async create(limits: Required<SandboxLimits>): Promise<void> {
+    const { memory, pids, cpu } = this.abilities;
+    await this.make();
     if (memory) {
       await this.#write("memory.max", String(limits.memoryBytes));
       await this.#write("memory.swap.max", "0");
     }
     if (pids) await this.#write("pids.max", String(limits.pids));
     if (cpu) {
-      const quota = Math.max(1_000, Math.round(limits.cpus * CPU_PERIOD_MICROSECONDS));
-      await this.#write("cpu.max", `${quota} ${CPU_PERIOD_MICROSECONDS}`);
+      await this.#write("cpu.max", `${cpuQuotaMicroseconds(limits)} ${CPU_PERIOD_MICROSECONDS}`);
     }
   }
 

@@ -6,7 +6,9 @@ export interface SandboxCgroup {
   readonly joinFiles: readonly string[];
   /** What this host's cgroups limit or do; rlimits and signals stand in for the rest. */
   readonly abilities: CgroupAbilities;
-  /** Makes the groups and sets the limits. */
+  /** Makes the groups. */
+  make(): Promise<void>;
+  /** The same, and sets the limits. */
   create(limits: Required<SandboxLimits>): Promise<void>;
   /** Ids of the processes in it, as this process' namespace numbers them. */
   processes(): Promise<number[]>;
@@ -34,6 +36,8 @@ export interface CgroupTree {
   readonly deafFreezer: string | undefined;
   /** @param name as `formatSandboxName` makes it */
   sandbox(name: string): SandboxCgroup;
+  /** See `foreseeJoin`. */
+  foresee(): void;
   /** Names of the sandboxes' groups that are there, of all fleets of the host. */
   list(): Promise<string[]>;
 }

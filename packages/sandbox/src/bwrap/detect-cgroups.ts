@@ -1,10 +1,10 @@
 import { accessSync, constants, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { errnoOf } from "@longshore/shared";
+import { parseMountInfo } from "../mount-info.ts";
 import type { CgroupAbilities, CgroupTree } from "./cgroup.ts";
 import { type CgroupV1Mounts, CgroupV1Tree } from "./cgroup-v1.ts";
 import { CgroupV2Tree } from "./cgroup-v2.ts";
-import { parseMountInfo } from "./mount-info.ts";
 
 const CONTROLLERS = [
   "memory",
@@ -59,7 +59,7 @@ function detectV2(mountPoint: string, own: string): CgroupTree | undefined {
     }
   }
   const controllers = readFileSync(control, "utf8").trim().split(" ");
-  return new CgroupV2Tree(parent, controllers);
+  return new CgroupV2Tree(mountPoint, parent, controllers);
 }
 
 function moveProcesses(from: string, to: string): void {

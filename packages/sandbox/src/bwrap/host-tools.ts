@@ -4,14 +4,10 @@ import { RuntimeUnavailableError } from "../errors.ts";
 
 const DIRECTORIES = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"];
 
-/** Programs of the host that start a sandbox: bubblewrap, a shell, and two of util-linux. */
+/** Programs of the host that a sandbox needs. */
 export interface HostTools {
   readonly bwrap: string;
   readonly shell: string;
-  /** Undefined where it is missing; needed only when the worker was started with many open descriptors. */
-  readonly bash: string | undefined;
-  readonly setpriv: string;
-  readonly prlimit: string;
 }
 
 /** @throws RuntimeUnavailableError that names every missing program and its Debian package */
@@ -25,15 +21,13 @@ export function findHostTools(): HostTools {
   const tools = {
     bwrap: find("bwrap", "bubblewrap"),
     shell: find("sh", "dash"),
-    bash: locateProgram("bash"),
-    setpriv: find("setpriv", "util-linux"),
-    prlimit: find("prlimit", "util-linux"),
   };
   if (problems.length > 0) throw new RuntimeUnavailableError("bwrap", problems);
   return tools;
 }
 
-function locateProgram(program: string): string | undefined {
+/** Where a program of the host is; a worker's PATH may lack what only root uses. */
+export function locateProgram(program: string): string | undefined {
   return DIRECTORIES.map((directory) => join(directory, program)).find(isExecutable);
 }
 

@@ -27,7 +27,11 @@ export interface SandboxProcess {
  * by that first process' namespace, which they can't leave. Containers that show slots of the same run
  * directory have no such first process and are not found.
  *
- * A hostile program can give itself any marker and thereby at most have its own sandbox killed.
+ * Of a bubblewrap that was killed the first process inside may be left for ever: bubblewrap clones it and
+ * only then has it die with its parent. It has the marker too, until it becomes another program.
+ *
+ * A hostile program can give itself any marker and thereby at most have its own sandbox killed; inside it
+ * is no first process.
  */
 export async function findSandboxProcesses(runDirectory: string): Promise<SandboxProcess[]> {
   const runKey = runKeyOf(runDirectory);
@@ -44,8 +48,8 @@ export async function findSandboxProcesses(runDirectory: string): Promise<Sandbo
     if (owner && namespace === ownNamespace) watchers.set(pid, owner);
   }
   const owners = new Map<string, Owner>();
-  for (const { namespace, parentOfFirst } of examined) {
-    const owner = watchers.get(parentOfFirst ?? 0);
+  for (const { namespace, parentOfFirst, owner: byMarker } of examined) {
+    const owner = watchers.get(parentOfFirst ?? 0) ?? byMarker;
     if (owner && namespace !== ownNamespace) owners.set(namespace, owner);
   }
   const found: SandboxProcess[] = [];
@@ -92,7 +96,7 @@ interface Owner {
 interface Examined {
   readonly pid: number;
   readonly namespace: string;
-  /** Whose it is by its environment. */
+  /** Whose it is by its environment, looked at outside and of the first process of another namespace. */
   readonly owner: Owner | undefined;
   /** Of the first process of another namespace: its parent, as this process' namespace numbers it. */
   readonly parentOfFirst: number | undefined;
@@ -102,10 +106,12 @@ async function examine(pid: number, runKey: string, ownNamespace: string): Promi
   try {
     // At once, since it never blocks and there are hundreds of them.
     const namespace = readlinkSync(`/proc/${pid}/ns/pid`);
-    if (namespace !== ownNamespace) {
-      return { pid, namespace, owner: undefined, parentOfFirst: await parentOfFirst(pid) };
+    if (namespace === ownNamespace) {
+      return { pid, namespace, owner: await ownerByMarker(pid, runKey), parentOfFirst: undefined };
     }
-    return { pid, namespace, owner: await ownerByMarker(pid, runKey), parentOfFirst: undefined };
+    const parent = await parentOfFirst(pid);
+    const owner = parent === undefined ? undefined : await ownerByMarker(pid, runKey);
+    return { pid, namespace, owner, parentOfFirst: parent };
   } catch {
     // It ended meanwhile, or belongs to somebody else.
     return undefined;
@@ -120,7 +126,10 @@ async function startTimeOfSame(
 ): Promise<string | undefined> {
   const startTime = await startTimeOf(examined.pid).catch(() => undefined);
   const again = await examine(examined.pid, runKey, ownNamespace);
-  const isSame = again?.namespace === examined.namespace && again.owner?.nonce === examined.owner?.nonce;
+  // The first process inside loses the marker when it becomes the program.
+  const isSame =
+    again?.namespace === examined.namespace &&
+    (again.namespace !== ownNamespace || again.owner?.nonce === examined.owner?.nonce);
   return isSame ? startTime : undefined;
 }
 

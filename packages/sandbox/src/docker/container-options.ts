@@ -1,4 +1,5 @@
 import type { ContainerCreateOptions, HostConfig, MountSettings } from "dockerode";
+import { type Covers, hiddenPaths, isSessionWritable, isTmpExecutable } from "../access-mounts.ts";
 import { sandboxEnvironment } from "../environment.ts";
 import {
   HELPER_PROGRAM,
@@ -8,8 +9,9 @@ import {
   SOCKETS_DIRECTORY,
 } from "../helper/helper-paths.ts";
 import type { HelperPrograms } from "../helper/install-helper.ts";
-import { resolveLimits } from "../limits.ts";
+import { CPU_PERIOD_MICROSECONDS, cpuQuotaMicroseconds, resolveLimits } from "../limits.ts";
 import type { SandboxSpec } from "../sandbox.ts";
+import { visibleMounts } from "../visible-mounts.ts";
 import { containerLabels } from "./labels.ts";
 
 /** gVisor's own threads are counted as the container's. */
@@ -25,6 +27,8 @@ export interface ContainerParts {
   readonly command: readonly string[];
   /** There on the engine's host. */
   readonly helpers: HelperPrograms;
+  /** There, too. */
+  readonly covers: Covers;
   /** Path of the directory of the sandbox's sockets there. */
   readonly socketsDirectory: string;
 }
@@ -35,7 +39,11 @@ export interface ContainerParts {
  */
 export function containerOptions(spec: SandboxSpec, parts: ContainerParts): ContainerCreateOptions {
   const limits = resolveLimits(spec.limits);
+  const { access = [] } = spec;
+  const isSessionReadOnly = !isSessionWritable(access);
+  const tmpExecution = isTmpExecutable(access) ? "exec" : "noexec";
   const isGvisor = spec.ociRuntime?.startsWith("runsc") ?? false;
+  const pids = isGvisor ? Math.max(limits.pids, GVISOR_PIDS_MIN) : limits.pids;
   // `CgroupnsMode` is younger than the declared type.
   const hostConfig: HostConfig & { CgroupnsMode: string } = {
     NetworkMode: "none",
@@ -49,27 +57,36 @@ export function containerOptions(spec: SandboxSpec, parts: ContainerParts): Cont
     Init: false,
     Memory: limits.memoryBytes,
     MemorySwap: limits.memoryBytes,
-    NanoCpus: Math.round(limits.cpus * 1e9),
-    PidsLimit: isGvisor ? Math.max(limits.pids, GVISOR_PIDS_MIN) : limits.pids,
+    CpuPeriod: CPU_PERIOD_MICROSECONDS,
+    CpuQuota: cpuQuotaMicroseconds(limits),
+    PidsLimit: pids,
     OomScoreAdj: OOM_SCORE_ADJUSTMENT,
     ShmSize: limits.shmBytes,
-    Tmpfs: { "/tmp": `rw,nosuid,nodev,size=${limits.tmpBytes},mode=1777` },
+    Tmpfs: { "/tmp": `rw,${tmpExecution},nosuid,nodev,size=${limits.tmpBytes},mode=1777` },
     Ulimits: [
       { Name: "nofile", Soft: limits.openFiles, Hard: limits.openFiles },
       { Name: "fsize", Soft: limits.fileBytes, Hard: limits.fileBytes },
       { Name: "core", Soft: 0, Hard: 0 },
+      // The user is the sandbox's own. Left out, Podman asks for more than a service may have that lacks CAP_SYS_RESOURCE.
+      { Name: "nproc", Soft: pids, Hard: pids },
     ],
     Mounts: [
       bind(parts.helpers.init, HELPER_PROGRAM, true),
       bind(parts.socketsDirectory, SOCKETS_DIRECTORY, true),
-      bind(spec.slotDirectory, "/session", false),
+      bind(spec.slotDirectory, "/session", isSessionReadOnly),
       ...(spec.mailbox
         ? [
             bind(parts.helpers.mailbox, MAILBOX_PROGRAM, true),
-            bind(spec.slotDirectory, MAILBOX_DIRECTORY, false),
+            bind(spec.slotDirectory, MAILBOX_DIRECTORY, isSessionReadOnly),
           ]
         : []),
-      ...(spec.mounts ?? []).map(({ source, target, readOnly }) => bind(source, target, readOnly)),
+      ...visibleMounts(spec, parts.covers).map(({ source, target, readOnly }) =>
+        bind(source, target, readOnly),
+      ),
+      // What is not in the image gets an empty mount point, which is no less hidden.
+      ...hiddenPaths(access).map(({ path, isDirectory }) =>
+        bind(isDirectory ? parts.covers.directory : parts.covers.file, path, true),
+      ),
     ],
     LogConfig: { Type: "none", Config: {} },
     RestartPolicy: { Name: "no" },

@@ -1,4 +1,6 @@
+import { existsSync } from "node:fs";
 import type { ContainerCreateOptions } from "dockerode";
+import type { Covers } from "../access-mounts.ts";
 import {
   EngineCallError,
   EngineTimeoutError,
@@ -12,6 +14,7 @@ import {
 import { type HelperPrograms, installHelpers } from "../helper/install-helper.ts";
 import { SandboxSockets } from "../helper/sandbox-sockets.ts";
 import { untilProgramRuns } from "../helper/until-program-runs.ts";
+import { installCovers } from "../install-covers.ts";
 import type {
   IsLive,
   ReapFailure,
@@ -45,7 +48,7 @@ export class DockerRuntime implements SandboxRuntime {
   readonly name = "docker";
   readonly #engine: Engine;
   readonly #options: DockerRuntimeOptions;
-  #installation: Promise<HelperPrograms> | undefined;
+  #installation: Promise<Installed> | undefined;
 
   constructor(options: DockerRuntimeOptions) {
     this.#options = options;
@@ -55,7 +58,7 @@ export class DockerRuntime implements SandboxRuntime {
   async check(signal?: AbortSignal): Promise<RuntimeReport> {
     signal?.throwIfAborted();
     const info = await this.#engine.info();
-    await this.#helpers();
+    await this.#installed();
     const missing = (this.#options.requiredRuntimes ?? []).filter(
       (runtime) => !info.runtimes.includes(runtime),
     );
@@ -74,7 +77,13 @@ export class DockerRuntime implements SandboxRuntime {
     if (!info.securityOptions.some((option) => option.includes("seccomp"))) {
       weaknesses.push("the engine has no seccomp: use a kernel and an engine built with it");
     }
-    return { version: `Docker Engine API, server ${info.serverVersion}`, weaknesses };
+    if (info.isPodman) {
+      weaknesses.push(
+        "Podman's own seccomp profile lets programs make user namespaces, in which more of the kernel is in reach: name a stricter one in containers.conf (seccomp_profile), or use Docker",
+      );
+    }
+    const engine = info.isPodman ? "Podman" : "Docker Engine API, server";
+    return { version: `${engine} ${info.serverVersion}`, weaknesses };
   }
 
   async start(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
@@ -83,11 +92,16 @@ export class DockerRuntime implements SandboxRuntime {
     signal?.throwIfAborted();
     const { runDirectory } = this.#options;
     const { image } = spec;
-    const [helpers, command] = await Promise.all([this.#helpers(), this.#commandOf(image, spec.command)]);
+    const [{ helpers, covers }, command] = await Promise.all([
+      this.#installed(),
+      this.#commandOf(image, spec.command),
+    ]);
+    // Podman would make the directory, and show the agent an empty session.
+    if (!existsSync(spec.slotDirectory)) throw new SandboxStartError(`${spec.slotDirectory} is missing`);
     const sockets = await SandboxSockets.open(runDirectory, spec);
     try {
       signal?.throwIfAborted();
-      const parts = { runDirectory, command, helpers, socketsDirectory: sockets.directory };
+      const parts = { runDirectory, command, helpers, covers, socketsDirectory: sockets.directory };
       return await this.#run(spec, image, parts, sockets, signal);
     } catch (error) {
       await sockets.close();
@@ -105,6 +119,7 @@ export class DockerRuntime implements SandboxRuntime {
     const id = await this.#create(`longshore-${spec.labels.nonce}`, image, containerOptions(spec, parts));
     let sandbox: DockerSandbox | undefined;
     try {
+      if (spec.ociRuntime !== undefined) await this.#requireRuntime(id, spec.ociRuntime);
       signal?.throwIfAborted();
       const { socket, head } = await this.#engine.attach(id);
       const stream = takeStreams(socket, head);
@@ -125,8 +140,8 @@ export class DockerRuntime implements SandboxRuntime {
   }
 
   /** Put there once, and tried again after a failure. */
-  #helpers(): Promise<HelperPrograms> {
-    this.#installation ??= installHelpers(this.#options.runDirectory, this.name).catch((error: unknown) => {
+  #installed(): Promise<Installed> {
+    this.#installation ??= install(this.#options.runDirectory, this.name).catch((error: unknown) => {
       this.#installation = undefined;
       throw error;
     });
@@ -174,6 +189,15 @@ export class DockerRuntime implements SandboxRuntime {
     }
   }
 
+  /** Podman takes no notice of what is asked for: an agent that is to run in gVisor must not run in anything less. */
+  async #requireRuntime(id: string, wanted: string): Promise<void> {
+    const { HostConfig } = await this.#engine.inspect(id);
+    const { Runtime: given } = HostConfig as typeof HostConfig & { readonly Runtime?: string };
+    if (given === wanted) return;
+    const reason = `the engine would run it by ${JSON.stringify(given)} instead: name the runtime in the engine's own configuration, and none here`;
+    throw new SandboxSpecError("ociRuntime", reason);
+  }
+
   /** Leaves what can't be removed now to the reaper: the error of the start is what the caller must see. */
   async #cleanUp(idOrName: string, sandbox: DockerSandbox | undefined): Promise<void> {
     try {
@@ -182,6 +206,20 @@ export class DockerRuntime implements SandboxRuntime {
       if (!(error instanceof EngineUnreachableError || error instanceof SandboxStuckError)) throw error;
     }
   }
+}
+
+/** What every sandbox is shown of the host. */
+interface Installed {
+  readonly helpers: HelperPrograms;
+  readonly covers: Covers;
+}
+
+async function install(runDirectory: string, runtime: string): Promise<Installed> {
+  const [helpers, covers] = await Promise.all([
+    installHelpers(runDirectory, runtime),
+    installCovers(runDirectory),
+  ]);
+  return { helpers, covers };
 }
 
 function imageErrorOf(image: string, error: unknown): unknown {

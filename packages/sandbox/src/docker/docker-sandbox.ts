@@ -1,6 +1,5 @@
 import type { Socket } from "node:net";
 import { type Readable, Writable } from "node:stream";
-import { setTimeout as delay } from "node:timers/promises";
 import { settlesWithin } from "../deadline.ts";
 import { EngineCallError, SandboxStuckError } from "../errors.ts";
 import { exitOfStatus } from "../exit-status.ts";
@@ -99,20 +98,25 @@ export class DockerSandbox implements Sandbox {
 
   async #watch(): Promise<SandboxExit> {
     const status = await this.#engine.waitForExit(this.id, this.#waiting.signal);
-    const memoryWasShort = !this.#wasKilled && (await this.#wasOutOfMemory(status));
-    return exitOfStatus(status, memoryWasShort && !this.#wasKilled);
+    const memoryWasShort = this.#wasKilled ? false : await this.#wasOutOfMemory(status);
+    const wasKilled = this.#wasKilled || memoryWasShort === undefined;
+    // Podman tells 0 of a container that is removed by force.
+    return exitOfStatus(wasKilled && status === 0 ? KILLED_STATUS : status, !wasKilled && memoryWasShort);
   }
 
-  async #wasOutOfMemory(status: number): Promise<boolean> {
-    for (let looks = status === KILLED_STATUS ? OOM_LOOKS : 1; ; looks--) {
-      try {
-        if ((await this.#engine.inspect(this.id)).State.OOMKilled) return true;
-      } catch (error) {
-        if (isStatus(error, NOT_FOUND)) return false;
-        throw error;
-      }
-      if (looks <= 1 || this.#destruction !== undefined) return false;
-      await delay(OOM_LOOK_MS);
+  /**
+   * The container's own mark lacks where the engine heard of its end before it heard of the memory: it
+   * tells that by an event only, and then soon after the end. Undefined where the container is gone: somebody removed it.
+   */
+  async #wasOutOfMemory(status: number): Promise<boolean | undefined> {
+    try {
+      const { OOMKilled, StartedAt, FinishedAt } = (await this.#engine.inspect(this.id)).State;
+      if (OOMKilled || status !== KILLED_STATUS) return OOMKilled;
+      const until = secondsOf(FinishedAt) + OOM_EVENT_LATE_SECONDS;
+      return await this.#engine.wasOutOfMemory(this.id, secondsOf(StartedAt), until);
+    } catch (error) {
+      if (isStatus(error, NOT_FOUND)) return undefined;
+      throw error;
     }
   }
 
@@ -143,9 +147,11 @@ export class DockerSandbox implements Sandbox {
 
 /** As Docker tells SIGKILL, by which the kernel ends what needs too much memory. */
 const KILLED_STATUS = 128 + 9;
-/** The engine may hear of a container's end before it hears why: it is asked so often, so far apart in ms. */
-const OOM_LOOKS = 4;
-const OOM_LOOK_MS = 100;
+/** How long after a container's end the engine may hear that its memory ran out. */
+const OOM_EVENT_LATE_SECONDS = 3;
+
+/** @param time as the engine tells moments, RFC 3339 */
+const secondsOf = (time: string): number => Date.parse(time) / 1_000;
 
 function isStatus(error: unknown, status: number): boolean {
   return error instanceof EngineCallError && error.status === status;

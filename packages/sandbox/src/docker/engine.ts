@@ -22,6 +22,7 @@ export interface EngineOptions {
 /** What the engine says of itself. */
 export interface EngineInfo {
   readonly serverVersion: string;
+  readonly isPodman: boolean;
   readonly runtimes: readonly string[];
   readonly securityOptions: readonly string[];
   readonly cgroupVersion: string;
@@ -60,10 +61,12 @@ export class Engine {
       const docker = this.#docker as { info(options: { abortSignal: AbortSignal }): Promise<unknown> };
       return docker.info({ abortSignal }) as Promise<Record<string, unknown>>;
     });
+    const { Components = [] } = await this.#call("version", () => this.#docker.version());
     const runtimes = facts.Runtimes as Record<string, unknown> | undefined;
     const limits = { MemoryLimit: "memory", PidsLimit: "pids", CpuCfsQuota: "cpu" };
     return {
       serverVersion: String(facts.ServerVersion),
+      isPodman: Components.some(({ Name }) => Name === "Podman Engine"),
       runtimes: Object.keys(runtimes ?? {}),
       securityOptions: (facts.SecurityOptions as string[] | undefined) ?? [],
       cgroupVersion: String(facts.CgroupVersion ?? "unknown"),
@@ -115,6 +118,23 @@ export class Engine {
 
   inspect(id: string): Promise<ContainerInspectInfo> {
     return this.#call("inspect", (abortSignal) => this.#docker.getContainer(id).inspect({ abortSignal }));
+  }
+
+  /**
+   * Whether the engine has told of a container that its memory ran out, from one moment of the engine's
+   * clock until another, which may be to come: it is waited for. Both in seconds since 1970.
+   */
+  wasOutOfMemory(id: string, since: number, until: number): Promise<boolean> {
+    return this.#call("events", async (abortSignal) => {
+      const events = await this.#docker.getEvents({
+        since,
+        until,
+        filters: { type: ["container"], event: ["oom"], container: [id] },
+        abortSignal,
+      });
+      for await (const _event of events) return true;
+      return false;
+    });
   }
 
   async kill(id: string, signal: string): Promise<void> {

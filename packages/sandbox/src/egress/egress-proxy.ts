@@ -1,6 +1,8 @@
+import { once } from "node:events";
 import {
   createServer,
   type IncomingMessage,
+  type RequestOptions,
   type Server,
   type ServerResponse,
   STATUS_CODES,
@@ -16,6 +18,7 @@ import { type EgressDecision, type EgressRecord, EgressRefusal } from "./decisio
 import { Dialer, type DialTarget } from "./dialer.ts";
 import { EgressPolicy, type Target } from "./egress-policy.ts";
 import { endToEndHeaders, withCredentials } from "./headers.ts";
+import { UpstreamAgent } from "./upstream-agent.ts";
 
 const HEADERS_BYTES_MAX = 64 * 1024;
 /** How long a tunnel may take to begin with TLS, and TLS to an upstream to stand, in milliseconds. */
@@ -49,6 +52,7 @@ export class EgressProxy {
   readonly #onDecision: (record: EgressRecord) => void;
   readonly #upstreamCa: string | undefined;
   readonly #server: Server;
+  readonly #upstreams: UpstreamAgent;
   /** Of both sides. */
   readonly #sockets = new Set<Duplex>();
   /** Tunnels with plain HTTP in them, and where they lead. */
@@ -64,6 +68,7 @@ export class EgressProxy {
     this.#dialer = options.dialer ?? new Dialer();
     this.#onDecision = options.onDecision;
     this.#upstreamCa = options.upstreamCa;
+    this.#upstreams = new UpstreamAgent((target) => this.#dialTls(target), options.definition.idle);
     this.#server = createServer({ maxHeaderSize: HEADERS_BYTES_MAX });
     // The sockets' own time-out ends what is idle.
     this.#server.timeout = 0;
@@ -173,13 +178,15 @@ export class EgressProxy {
         // It would be answered with the headers that it came with.
         if (request.method === "TRACE")
           throw new EgressRefusal("malformed", 405, "no TRACE with a credential");
-        const far = await this.#dialTls(route);
-        this.#record("credential", target);
         const headers = withCredentials(
           endToEndHeaders(request.rawHeaders, new Set(["host"])),
           route.secrets,
         );
-        this.#forward(request, response, far, { ...target, path, headers, defaultPort: 443 });
+        const { host, port, isPrivate } = route;
+        const upstream = { agent: this.#upstreams, host, port, isPrivate };
+        await this.#forward(request, response, upstream, "credential", {
+          ...{ ...target, path, headers, defaultPort: 443 },
+        });
       } else {
         const parsed = absoluteUrl(url);
         target = parsed;
@@ -210,44 +217,51 @@ export class EgressProxy {
     to: Target & { readonly path: string },
   ): Promise<void> {
     const far = await this.#dial(to);
-    this.#record("allowed", to);
     const headers = endToEndHeaders(request.rawHeaders, new Set(["host"]));
-    this.#forward(request, response, far, { ...to, headers, defaultPort: 80 });
+    const upstream = { createConnection: () => far };
+    await this.#forward(request, response, upstream, "allowed", { ...to, headers, defaultPort: 80 });
   }
 
-  #forward(
+  /** Resolves when the request is on its way. @throws EgressRefusal where the upstream can't be had */
+  async #forward(
     request: IncomingMessage,
     response: ServerResponse,
-    far: Socket,
+    by: RequestOptions,
+    decision: EgressDecision,
     to: Target & { readonly path: string; readonly headers: readonly string[]; readonly defaultPort: number },
-  ): void {
+  ): Promise<void> {
     const host = to.port === to.defaultPort ? to.host : `${to.host}:${to.port}`;
     // A body of unknown length stays one, whatever the method.
     const framing =
       request.headers["transfer-encoding"] === undefined ? [] : ["transfer-encoding", "chunked"];
     const upstream = startRequest({
-      createConnection: () => far,
+      ...by,
       method: request.method ?? "GET",
       path: to.path,
       headers: ["host", host, ...to.headers, ...framing],
       setHost: false,
     });
+    const [far] = (await once(upstream, "socket")) as [Socket];
+    this.#record(decision, to);
     this.#count(request.socket, far);
     const fail = () => {
-      far.destroy();
-      if (response.headersSent) response.destroy();
+      upstream.destroy();
+      if (response.headersSent || response.destroyed) response.destroy();
       else {
         response.writeHead(502, { "content-type": "text/plain", connection: "close" });
         response.end("the host ended the connection\n");
       }
     };
-    upstream.once("error", fail);
+    upstream.on("error", fail);
     upstream.once("response", (answer) => {
       response.writeHead(answer.statusCode ?? 502, endToEndHeaders(answer.rawHeaders));
       response.flushHeaders();
-      pipeline(answer, response, () => far.destroy());
+      pipeline(answer, response, (error) => {
+        if (error) upstream.destroy();
+      });
     });
-    response.once("close", () => far.destroy());
+    // Nothing to do where the answer was whole: the connection may serve another request by then.
+    response.once("close", () => upstream.destroy());
     // An upstream that answers before it has read all is not at fault: its answer goes on.
     pipeline(request, upstream, () => undefined);
   }
@@ -295,9 +309,11 @@ export class EgressProxy {
   #count(near: Duplex, far: Duplex): void {
     const both = [near, far];
     // A connection that is kept alive serves one request after another.
-    const sides = [far, ...(this.#counted.has(near) ? [] : [near])];
-    this.#counted.add(near);
-    for (const side of sides) side.on("data", (chunk: Buffer) => this.#spend(chunk.length, both));
+    for (const side of both) {
+      if (this.#counted.has(side)) continue;
+      this.#counted.add(side);
+      side.on("data", (chunk: Buffer) => this.#spend(chunk.length, both));
+    }
   }
 
   readonly #counted = new WeakSet<Duplex>();

@@ -20,16 +20,23 @@ const CONNECTIONS_MAX = 256;
 export class SandboxSockets {
   readonly directory: string;
   readonly lifeline: Lifeline;
+  /**
+   * Open as long as they are: a server that closes removes its socket by the path that it listened at, and the descriptor's
+   * number in it would be another directory's by then, a session's perhaps.
+   */
+  readonly #handle: FileHandle;
   readonly #servers: readonly Server[];
   readonly #connections: Set<Socket>;
 
   private constructor(
     directory: string,
+    handle: FileHandle,
     lifeline: Lifeline,
     servers: readonly Server[],
     connections: Set<Socket>,
   ) {
     this.directory = directory;
+    this.#handle = handle;
     this.lifeline = lifeline;
     this.#servers = servers;
     this.#connections = connections;
@@ -67,14 +74,13 @@ export class SandboxSockets {
         servers.push(server);
         await listen(server, handle, name);
       }
-      return new SandboxSockets(directory, lifeline, servers, connections);
+      return new SandboxSockets(directory, handle, lifeline, servers, connections);
     } catch (error) {
       for (const server of servers) server.close();
+      await handle.close();
       // biome-ignore lint/plugin: the sandbox has it read-only
       await rm(directory, { recursive: true, force: true });
       throw error;
-    } finally {
-      await handle.close();
     }
   }
 
@@ -83,6 +89,7 @@ export class SandboxSockets {
     this.lifeline.close();
     for (const server of this.#servers) server.close();
     for (const socket of this.#connections) socket.destroy();
+    await this.#handle.close();
     // biome-ignore lint/plugin: the sandbox has it read-only
     await rm(this.directory, { recursive: true, force: true });
   }

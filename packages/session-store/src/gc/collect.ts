@@ -30,6 +30,8 @@ export interface CollectReport {
   /** What is superfluous and waits to be deleted by a later run. */
   readonly marked: ObjectCount;
   readonly deleted: ObjectCount;
+  /** What is neither, in bytes. */
+  readonly neededBytes: number;
 }
 
 /** Marks that one run adds at most; what is left over is marked by the next. */
@@ -93,6 +95,7 @@ async function collectOnce(
     generations: kept.generations,
     marked: { objects: plan.added.length + plan.waiting.size, bytes: plan.markedBytes },
     deleted: { objects: plan.deleted.length, bytes: deleted },
+    neededBytes: listed.bytes - plan.markedBytes - deleted,
   };
 }
 
@@ -105,6 +108,8 @@ interface ListedDirectory {
   readonly pins: readonly ListedObject[];
   /** Logs of turns, newest first. */
   readonly turns: readonly ListedObject[];
+  /** All that is there, and what collectors noted. */
+  readonly bytes: number;
 }
 
 async function listDirectory(
@@ -117,13 +122,16 @@ async function listDirectory(
     ...{ log: [], pack: [], table: [], inbound: [], pins: [], turns: [] },
   };
   let nowMs: number | undefined;
+  let bytes = 0;
   for await (const page of listAll(context, prefix, signal)) {
     nowMs ??= page.storeTimeMs;
-    for (const object of page.objects)
+    for (const object of page.objects) {
       families[object.key.slice(prefix.length, object.key.indexOf("/", prefix.length))]?.push(object);
+      bytes += object.sizeBytes;
+    }
   }
   const { log = [], pack = [], table = [], inbound = [], pins = [], turns = [] } = families;
-  return { nowMs: nowMs ?? 0, log, content: [...pack, ...table], inbound, pins, turns };
+  return { nowMs: nowMs ?? 0, log, content: [...pack, ...table], inbound, pins, turns, bytes };
 }
 
 interface Kept {

@@ -52,5 +52,5 @@ redis.call('HSET', KEYS[2], 'seq', seq, 'state', 'accepted', 'acceptedAt', nowMs
 redis.call('PEXPIRE', KEYS[2], integer(tonumber(ARGV[6]) + tonumber(ARGV[10])))
 redis.call('HSET', KEYS[3], 'lastSeq', seq, 'tenant', ARGV[3], 'agent', ARGV[4])
 if isNew then redis.call('PEXPIRE', KEYS[3], ARGV[11]) end
-addEvent(KEYS[4], ARGV[7], ARGV[8], ARGV[9], cjson.encode({ type = 'accepted', messageId = ARGV[1] }))
+addEvents(KEYS[4], ARGV[7], ARGV[8], ARGV[9], {cjson.encode({ type = 'accepted', messageId = ARGV[1] })})
 return {1, seq}

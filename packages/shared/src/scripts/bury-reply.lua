@@ -21,5 +21,5 @@ redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - tonumber(ARGV[2]))
 redis.call('PEXPIRE', KEYS[3], ARGV[3])
 redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[9], '*', 'r', ARGV[8])
 redis.call('PEXPIRE', KEYS[6], ARGV[10])
-addEvent(KEYS[4], ARGV[4], ARGV[5], ARGV[6], ARGV[7])
+addEvents(KEYS[4], ARGV[4], ARGV[5], ARGV[6], {ARGV[7]})
 return 1

@@ -31,5 +31,5 @@ if not marked then redis.call('HSET', KEYS[2], 'turn', ARGV[10], 'turnMessages',
 if ARGV[9] ~= '0' and not marked then
   redis.call('HSET', KEYS[2], 'retryAt', integer(nowMs() + tonumber(ARGV[9])))
 end
-addEvent(KEYS[3], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+addEvents(KEYS[3], ARGV[3], ARGV[4], ARGV[5], {ARGV[6]})
 return marked and 2 or 1

@@ -19,5 +19,5 @@ redis.call('PEXPIRE', KEYS[3], ARGV[3])
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[5], ARGV[1])
-addEvent(KEYS[4], ARGV[4], ARGV[5], ARGV[6], ARGV[7])
+addEvents(KEYS[4], ARGV[4], ARGV[5], ARGV[6], {ARGV[7]})
 return 1

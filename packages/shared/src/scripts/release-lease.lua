@@ -22,6 +22,7 @@ redis.call('DEL', KEYS[1])
 if waiting == 0 and ARGV[6] == '1' then
   -- `lastSeq` keeps the numbers rising; an empty stream has nothing else to tell.
   redis.call('DEL', KEYS[3])
+  redis.call('HDEL', KEYS[2], 'opening')
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
 end
 return 1

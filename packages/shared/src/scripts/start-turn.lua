@@ -35,7 +35,7 @@ for index = 4, #KEYS do
   if ARGV[9] == '1' then redis.call('HSET', KEYS[index], 'alone', 1) end
   result[#result + 1] = tonumber(found[4] or '0') + (raised == 'attempts' and 1 or 0)
 end
-redis.call('HDEL', KEYS[2], 'retryAt', 'cancel', 'cancelMode', 'asking', 'askedOf', 'askingUntil')
+redis.call('HDEL', KEYS[2], 'retryAt', 'cancel', 'cancelMode', 'asking', 'askedOf', 'askingUntil', 'opening')
 redis.call('HSET', KEYS[2], 'turn', ARGV[7], 'turnMessages', ARGV[8])
-addEvent(KEYS[3], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+addEvents(KEYS[3], ARGV[3], ARGV[4], ARGV[5], {ARGV[6]})
 return result

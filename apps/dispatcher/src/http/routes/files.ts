@@ -1,6 +1,7 @@
 import { pathOf } from "@longshore/session-store";
 import { sessionPathOfApi } from "@longshore/shared";
 import { z } from "zod";
+import { externalFiles, externalFilesSchema } from "../../external-files.ts";
 import { fileViewSchema, listFiles } from "../../file-view.ts";
 import { base64Url, generationQuery } from "../file-path.ts";
 import { checkOwned, readGeneration } from "../owned-session.ts";
@@ -9,7 +10,7 @@ import { type Api, type RouteParts, requestSignal, tenantOf } from "../route-par
 import { sessionParams } from "../session-params.ts";
 
 /** Files of sessions: lists. */
-export function fileRoutes(app: Api, { store, access, closing }: RouteParts): void {
+export function fileRoutes(app: Api, { configuration, store, access, closing }: RouteParts): void {
   app.get(
     "/v1/sessions/:sessionId/files",
     {
@@ -29,6 +30,8 @@ export function fileRoutes(app: Api, { store, access, closing }: RouteParts): vo
             /** 0 where nothing was committed yet. */
             generation: z.int(),
             files: z.array(fileViewSchema),
+            /** What is seen among them and is no part of the session; on the first page. */
+            external: z.array(externalFilesSchema).optional(),
             cursor: z.string().optional(),
           }),
           "4xx": problemSchema,
@@ -47,9 +50,11 @@ export function fileRoutes(app: Api, { store, access, closing }: RouteParts): vo
       const table = await store.readTable(ref, commit, signal);
       const after = cursor === undefined ? "" : pathOf(Buffer.from(cursor, "base64url"));
       const page = listFiles(table, { under: directory, after, limit });
+      const external = cursor === undefined ? externalFiles(configuration(), commit, directory) : [];
       return {
         generation: commit.generation,
         files: [...page.files],
+        ...(external.length === 0 ? {} : { external }),
         ...(page.cursor === undefined ? {} : { cursor: page.cursor }),
       };
     },

@@ -11,11 +11,12 @@ const scheduleViewSchema = z.object({
   everySeconds: z.number().optional(),
   /** When, where it is for once. */
   at: z.string().optional(),
-  /** When it is due next; absent for a moment while it is being due. */
+  /** When it is due next; absent for a moment while it is being due, and while it is paused. */
   nextAt: z.string().optional(),
   createdAt: z.string(),
   /** The session whose agent made it. */
   madeBy: z.string().optional(),
+  paused: z.boolean().optional(),
   message: scheduledMessageSchema,
 });
 
@@ -25,6 +26,7 @@ function view({
   message,
   createdAt,
   madeBy,
+  paused,
   nextMs,
 }: DueSchedule): z.output<typeof scheduleViewSchema> {
   return {
@@ -32,6 +34,7 @@ function view({
     ...("everyMs" in timing ? { everySeconds: timing.everyMs / 1_000 } : timing),
     ...(nextMs === undefined ? {} : { nextAt: new Date(nextMs).toISOString() }),
     ...(madeBy === undefined ? {} : { madeBy }),
+    ...(paused ? { paused } : {}),
     ...{ createdAt, message },
   };
 }
@@ -61,13 +64,15 @@ export function scheduleRoutes(app: Api, { schedules }: RouteParts): void {
         summary: "Send a message at set times",
         description:
           "One of `cron` (five fields; `timeZone` is the agent's by default), `every` (a duration such as `15m`, from " +
-          "`1m`) and `at` (once, at a time at most a year ahead). A schedule of the same id is replaced.",
+          "`1m`) and `at` (once, at a time at most a year ahead). A schedule of the same id is replaced; one that is `paused` is " +
+          "kept, and not due until it is replaced.",
         body: z.strictObject({
           id: nameSchema,
           cron: z.string().optional(),
           timeZone: z.string().optional(),
           every: z.string().optional(),
           at: z.string().optional(),
+          paused: z.boolean().optional(),
           message: scheduledMessageSchema,
         }),
         response: {

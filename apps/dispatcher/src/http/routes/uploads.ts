@@ -30,16 +30,17 @@ const modeQuery = z
  * there even JSON is only bytes.
  */
 export function uploadRoutes(app: Api, parts: RouteParts): void {
-  const { store, configuration, spool, closing } = parts;
+  const { acceptor, store, configuration, spool, closing } = parts;
 
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", async (_request: FastifyRequest, payload: IncomingMessage) => payload);
 
   /** Takes a body in, up to what its session may hold at all. */
-  const receive = (request: FastifyRequest, { agent }: SessionOrigin): Promise<SpooledUpload> => {
+  const receive = async (request: FastifyRequest, { agent }: SessionOrigin): Promise<SpooledUpload> => {
+    await acceptor.assertRoom(tenantOf(request));
     const limitBytes = configuration().agents[agent]?.limits.disk ?? 0;
     const announced = request.raw.headers["content-length"];
-    return spool.receive(request.body instanceof Readable ? request.body : Readable.from([]), {
+    return await spool.receive(request.body instanceof Readable ? request.body : Readable.from([]), {
       limitBytes,
       announcedBytes: announced === undefined ? undefined : Number(announced),
     });

@@ -12,5 +12,5 @@ local function markCancel(session, turn, mode, events, channel, length, ttl)
   -- A sender's new message does not bring back what somebody has cancelled.
   if marked[1] == turn and (marked[2] == 'cancel' or marked[2] == mode) then return end
   redis.call('HSET', session, 'cancel', turn, 'cancelMode', mode)
-  addEvent(events, channel, length, ttl, cjson.encode({ type = 'turn.cancelling', turnId = turn, mode = mode }))
+  addEvents(events, channel, length, ttl, {cjson.encode({ type = 'turn.cancelling', turnId = turn, mode = mode })})
 end

@@ -1,18 +1,24 @@
 --[[
-  addEvent(eventsKey, channel, maxLength, ttlMs, json): appends to the session's events, capped (about) and
-  expiring, and tells who listens that they grew. For several at once: appendEvent(eventsKey, maxLength, json) for each,
-  then tellEvents(eventsKey, channel, ttlMs).
+  addEvents(eventsKey, channel, maxLength, ttlMs, events): appends to the session's events (a table of JSON), capped (about) and
+  expiring, and tells who listens that they grew and what they are (`readNews`), so that nobody has to read them. Scripts of
+  many events, of which hardly anybody waits for one: appendEvent(eventsKey, maxLength, json) for each, then
+  tellEvents(eventsKey, channel, ttlMs).
 ]]
 local function appendEvent(eventsKey, maxLength, json)
-  redis.call('XADD', eventsKey, 'MAXLEN', '~', maxLength, '*', 'e', json)
+  return redis.call('XADD', eventsKey, 'MAXLEN', '~', maxLength, '*', 'e', json)
 end
 
-local function tellEvents(eventsKey, channel, ttlMs)
+local function tellEvents(eventsKey, channel, ttlMs, news)
   redis.call('PEXPIRE', eventsKey, ttlMs)
-  redis.call('PUBLISH', channel, '')
+  redis.call('PUBLISH', channel, news or '')
 end
 
-local function addEvent(eventsKey, channel, maxLength, ttlMs, json)
-  appendEvent(eventsKey, maxLength, json)
-  tellEvents(eventsKey, channel, ttlMs)
+local function addEvents(eventsKey, channel, maxLength, ttlMs, events)
+  local newest = redis.call('XREVRANGE', eventsKey, '+', '-', 'COUNT', 1)[1]
+  local news = {newest and newest[1] or '0'}
+  for _, json in ipairs(events) do
+    news[#news + 1] = appendEvent(eventsKey, maxLength, json)
+    news[#news + 1] = json
+  end
+  tellEvents(eventsKey, channel, ttlMs, table.concat(news, '\n'))
 end

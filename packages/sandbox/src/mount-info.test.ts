@@ -10,7 +10,11 @@ const TABLE = [
 
 test("a mount table is read, with optional fields and escaped names", () => {
   const [root, cpu, volume] = parseMountInfo(TABLE);
-  expect(root).toMatchObject({ mountPoint: "/", type: "ext4" });
-  expect(cpu).toMatchObject({ type: "cgroup", superOptions: ["rw", "cpu", "cpuacct"] });
+  expect(root).toMatchObject({ mountPoint: "/", type: "ext4", propagation: [] });
+  expect(cpu).toMatchObject({
+    type: "cgroup",
+    propagation: ["shared:5"],
+    superOptions: ["rw", "cpu", "cpuacct"],
+  });
   expect(volume).toMatchObject({ mountPoint: "/var/lib/long shore", type: "xfs" });
 });

@@ -2,6 +2,8 @@
 export interface Mount {
   readonly mountPoint: string;
   readonly type: string;
+  /** `shared:<group>`, `master:<group>`; none for a private one. */
+  readonly propagation: readonly string[];
   readonly superOptions: readonly string[];
 }
 
@@ -9,10 +11,11 @@ export interface Mount {
 export function parseMountInfo(text: string): Mount[] {
   return text.split("\n").flatMap((line) => {
     const [left, right] = line.split(" - ", 2);
-    const mountPoint = left?.split(" ")[4];
+    const [, , , , mountPoint, , ...propagation] = left?.split(" ") ?? [];
     const [type, , superOptions] = right?.split(" ") ?? [];
     if (mountPoint === undefined || type === undefined) return [];
-    return [{ mountPoint: decodeOctal(mountPoint), type, superOptions: superOptions?.split(",") ?? [] }];
+    const options = superOptions?.split(",") ?? [];
+    return [{ mountPoint: decodeOctal(mountPoint), type, propagation, superOptions: options }];
   });
 }
 

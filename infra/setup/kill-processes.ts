@@ -8,19 +8,29 @@ import { waitUntil } from "./wait-until.ts";
  * gone: services that were started by a process that is gone, whose ids nobody knows any more.
  */
 export async function killMentioning(path: string): Promise<void> {
+  await killAll(() => processesMentioning(path), `the processes of ${path} to end`);
+}
+
+/**
+ * Kills processes and waits until none of them is found any more, up to 30 s.
+ *
+ * @param find The ids of those that are left. It is asked again each time: one may have started another.
+ * @param what What is waited for, as in `waitUntil`.
+ * @throws {SetupError} `SETUP_SERVICE_FAILED` when some stay.
+ */
+export async function killAll(find: () => Promise<readonly number[]>, what: string): Promise<void> {
   await waitUntil(
     async () => {
-      // Again each time: one of them may have started another.
-      const pids = await processesMentioning(path);
+      const pids = await find();
       await kill(pids);
       return pids.length === 0;
     },
-    { what: `the processes of ${path} to end`, timeoutMs: 30_000, intervalMs: 50 },
+    { what, timeoutMs: 30_000, intervalMs: 50 },
   );
 }
 
 /** Kills processes; that one of them is gone already is fine. */
-export async function kill(pids: readonly number[]): Promise<void> {
+async function kill(pids: readonly number[]): Promise<void> {
   for (const pid of pids) {
     if (isRoot()) {
       try {
