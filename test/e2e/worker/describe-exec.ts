@@ -31,6 +31,7 @@ export function describeExec(runtime: "docker" | "bwrap"): void {
         agents: {
           echo: { ...exec, command: ECHO },
           run: { ...exec, command: RUN },
+          once: { ...exec, command: RUN, retry: { attempts: 1 } },
           impatient: {
             ...exec,
             command: RUN,
@@ -167,14 +168,14 @@ export function describeExec(runtime: "docker" | "bwrap"): void {
     });
 
     it("fails by its exit status, with the last that it wrote to standard error", async () => {
-      const failed = await ask("impatient", "fails", "echo half > half; echo lost; echo why >&2; exit 3");
+      const failed = await ask("once", "fails", "echo half > half; echo lost; echo why >&2; exit 3");
       expect(failed).toMatchObject({
         state: "dead",
         error: { code: "AGENT_EXITED", message: expect.stringMatching(/exited with 3.*why/s) },
       });
       // What it did is dropped with it.
-      expect(text(await ask("impatient", "fails", "ls"))).toEqual([]);
-      const killed = await ask("impatient", "fails", "kill -9 $$");
+      expect(text(await ask("once", "fails", "ls"))).toEqual([]);
+      const killed = await ask("once", "fails", "kill -9 $$");
       expect(killed).toMatchObject({ state: "dead", error: { code: "AGENT_EXITED" } });
     });
 
