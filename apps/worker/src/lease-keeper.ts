@@ -52,7 +52,7 @@ export class LeaseKeeper {
 
   /** Throws a `FencedError` where the lease may be lost. To be called before everything that others see. */
   assertHeld(): void {
-    if (this.#clock.monotonic() - this.#renewedAt >= this.#ttlMs * (1 - MARGIN)) this.lose("expired");
+    if (this.#leftMs() <= 0) this.lose("expired");
     this.signal.throwIfAborted();
   }
 
@@ -87,7 +87,9 @@ export class LeaseKeeper {
     try {
       await this.#state.renewLease(this.#sessionId, lease, this.#ttlMs);
     } catch (error) {
-      if (error instanceof FencedError && this.#renewing !== undefined) this.lose("refused");
+      // A process that did not run reads the answer before it looks at its timers: its own clock is the cause then.
+      if (error instanceof FencedError && this.#renewing !== undefined)
+        this.lose(this.#leftMs() <= 0 ? "expired" : "refused");
       // Redis out of reach: the watch ends the activation in time, and the next renewal may succeed.
       return;
     }
@@ -98,7 +100,10 @@ export class LeaseKeeper {
 
   #watch(): void {
     clearTimeout(this.#watching);
-    const leftMs = this.#renewedAt + this.#ttlMs * (1 - MARGIN) - this.#clock.monotonic();
-    this.#watching = setTimeout(() => this.lose("expired"), Math.max(leftMs, 0));
+    this.#watching = setTimeout(() => this.lose("expired"), Math.max(this.#leftMs(), 0));
+  }
+
+  #leftMs(): number {
+    return this.#renewedAt + this.#ttlMs * (1 - MARGIN) - this.#clock.monotonic();
   }
 }

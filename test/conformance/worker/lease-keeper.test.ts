@@ -40,8 +40,23 @@ describe("a lease that is kept (I5)", () => {
     const lost = once(keeper.signal, "abort");
     await redis.client.del(key());
     await lost;
-    expect(keeper.signal.reason).toMatchObject({ code: "FENCED" });
+    expect(keeper.signal.reason).toMatchObject({
+      code: "FENCED",
+      message: expect.stringContaining("refused"),
+    });
     expect(() => keeper.assertHeld()).toThrow(expect.objectContaining({ code: "FENCED" }));
+  });
+
+  it("was lost by the clock where a process that had not run reads first that it is refused", async () => {
+    keeper = keep(await session.lease("n", 60_000), 3_000);
+    const lost = once(keeper.signal, "abort");
+    await redis.client.del(key());
+    nowMs += 2_400;
+    await lost;
+    expect(keeper.signal.reason).toMatchObject({
+      code: "FENCED",
+      message: expect.stringContaining("expired"),
+    });
   });
 
   it("is lost by the clock alone, before any timer fires and whoever holds it now", async () => {
