@@ -43,8 +43,10 @@ export interface ChaosSessions {
 /** Agents by how what comes while their turn runs meets it, where that is not to wait. */
 const BUSY_AGENTS = {
   joined: { busy: "coalesce", coalesce: { quiet: "50ms", longest: "500ms" } },
+  steered: { busy: "steer" },
   pressed: { busy: "interrupt" },
   undone: { busy: "rollback" },
+  refusing: { busy: "reject" },
 } as const;
 
 export interface ChaosFleetOptions {
@@ -96,6 +98,7 @@ export class ChaosFleet implements AsyncDisposable {
           conversation: `c${index}`,
           agent,
           interrupts: agent === "pressed",
+          refuses: agent === "refusing",
           hasVolume: agent === "shared",
         },
         // Any but the one that may have a deadly message.

@@ -70,7 +70,7 @@ async function collectSession(
   store: SessionStore,
   state: SessionState,
 ): Promise<SessionHistory> {
-  const { conversation, sessionId, messages, scheduled, hasVolume } = sender;
+  const { conversation, sessionId, messages, scheduled, hasVolume, refuses } = sender;
   const generations = await restoreAll(store, { tenant: TENANT, sessionId });
   const records = new Map<string, MessageRecord>();
   for (const { note } of generations) {
@@ -82,7 +82,7 @@ async function collectSession(
   const { waiting, undelivered } = await state.inspect(sessionId);
   const calls = fleet.receiver.calls.filter((call) => call.sessionId === sessionId);
   return {
-    ...{ conversation, sessionId, messages, scheduled, hasVolume, generations, calls, records },
+    ...{ conversation, sessionId, messages, scheduled, hasVolume, refuses, generations, calls, records },
     ...{ waiting, undelivered },
     mayBeCancelled: (id) => sender.mayBeCancelled(id),
   };

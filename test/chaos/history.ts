@@ -98,6 +98,8 @@ export interface SessionHistory {
   readonly scheduled?: PlannedMessage | undefined;
   /** Whether what counts in it counts in the shared volume, too. */
   readonly hasVolume: boolean;
+  /** Whether its agent takes no message while another of the session is unanswered. */
+  readonly refuses: boolean;
   /** Whether a message may have been ended by a cancel, or by one that came while its turn ran. */
   readonly mayBeCancelled: (messageId: string) => boolean;
   /** Ascending; what the log holds, gaps and all. */

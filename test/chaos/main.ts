@@ -17,7 +17,7 @@ const usage = `usage: npm run test:chaos [-- OPTION...]
   --mutants [NAME..] runs them against deliberate breakages, each of which has to be caught (default all)`;
 
 const WORKERS = 4;
-const SESSIONS = { bwrap: 9, docker: 2, busy: 2, shared: 2 } as const;
+const SESSIONS = { bwrap: 6, docker: 2, busy: 2, shared: 2 } as const;
 
 process.exitCode = await main();
 

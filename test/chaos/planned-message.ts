@@ -88,11 +88,16 @@ export function counts(kind: MessageKind): boolean {
  *
  * @param options.deadlyAt the number of one that is deadly: there are few, since each takes its time. @default none
  * @param options.hasVolume whether what counts counts in a volume that sessions share, too
+ * @param options.refuses whether its agent refuses what comes while it is at work: jobs lose their order by that
  */
 export function* planMessages(
   random: SeededRandom,
   conversation: string,
-  { deadlyAt, hasVolume }: { readonly deadlyAt?: number | undefined; readonly hasVolume: boolean },
+  {
+    deadlyAt,
+    hasVolume,
+    refuses,
+  }: { readonly deadlyAt?: number | undefined; readonly hasVolume: boolean; readonly refuses: boolean },
 ): Generator<PlannedMessage> {
   for (let at = 0; ; at++) {
     const id = `${conversation}-${at}`;
@@ -108,7 +113,7 @@ export function* planMessages(
       ...{ id, kind, isTwice, pauseMs },
       text: textOf(id, kind, { hasVolume, ...(kind === "file" ? { attachment } : {}) }),
       // Of a job there is no answer: neither a refusal, nor that the next message comes after it.
-      way: isInbound && kind !== "oversized" && kind !== "context" ? "inbound" : "http",
+      way: isInbound && !refuses && kind !== "oversized" && kind !== "context" ? "inbound" : "http",
       ...(kind === "later" ? { laterMs } : {}),
       ...(kind === "file" ? { attachment } : {}),
     };

@@ -27,6 +27,7 @@ export class Sender {
   readonly sessionId: string;
   readonly messages: SentMessage[] = [];
   readonly hasVolume: boolean;
+  readonly refuses: boolean;
   /** What the fleet's own schedule sends to the session. */
   readonly scheduled: PlannedMessage | undefined;
   readonly #about: PlannedConversation;
@@ -39,11 +40,12 @@ export class Sender {
   readonly #watchers = new Set<() => void>();
 
   constructor(about: PlannedConversation, parts: SenderParts) {
-    const { conversation, agent, isScheduled, hasVolume } = about;
+    const { conversation, agent, isScheduled, hasVolume, refuses } = about;
     this.#about = about;
     this.conversation = conversation;
     this.sessionId = deriveSessionId("per-thread", { tenant: TENANT, agent, channel: CHANNEL, conversation });
     this.hasVolume = hasVolume;
+    this.refuses = refuses;
     this.scheduled = isScheduled ? planExtra(`${conversation}-scheduled`, hasVolume) : undefined;
     this.#parts = parts;
   }

@@ -9,6 +9,8 @@ export interface PlannedConversation {
   readonly agent: string;
   /** Whether its agent's turns are cancelled by what comes while they run. */
   readonly interrupts: boolean;
+  /** Whether its agent takes no message while another of the session is unanswered. */
+  readonly refuses: boolean;
   /** Number of the message that kills its worker. @default none */
   readonly deadlyAt?: number | undefined;
   /** Whether its agent has the volume that sessions share. */

@@ -16,6 +16,8 @@ const schedulesSchema = z.object({ schedules: z.array(z.object({ id: z.string() 
 
 /** A dispatcher that does not answer is one that has gone. */
 const ANSWER_LIMIT_MS = 20_000;
+/** The session is at work, or has no room. */
+const REFUSED_FOR_NOW = new Set([409, 429]);
 /** Between two tries of what has to come about. */
 const AGAIN_MS = 150;
 
@@ -52,7 +54,8 @@ export class WaysIn implements AsyncDisposable {
   /** Sends a message to one of the dispatchers. */
   async post(body: object, random: SeededRandom): Promise<Posted> {
     const answer = await this.#call("POST", "/v1/messages", random, body);
-    if (answer === undefined || answer.status >= 500 || answer.status === 429) return { outcome: "again" };
+    if (answer === undefined || answer.status >= 500 || REFUSED_FOR_NOW.has(answer.status))
+      return { outcome: "again" };
     const accepted = acceptedSchema.safeParse(answer.body);
     if (answer.status === 202 && accepted.success) return { outcome: "accepted", answer: accepted.data };
     return { outcome: "refused", why: `${answer.status} ${JSON.stringify(answer.body)}` };

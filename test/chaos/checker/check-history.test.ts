@@ -17,6 +17,7 @@ function goodSession(): SessionHistory {
     sessionId: "s",
     messages,
     hasVolume: false,
+    refuses: false,
     mayBeCancelled: () => false,
     generations,
     calls: generations.map(call),
@@ -215,6 +216,20 @@ it.each<[string, RegExp, Parameters<typeof found>]>([
         messages: [...messages.slice(0, 1), sent("m3", "count", 3), sent("m2", "count", 2)],
         generations: [generation(1), generation(2, "m3"), generation(3, "m2")],
       }),
+    ],
+  ],
+  [
+    "a message accepted where its agent refuses",
+    /m2 was accepted while m1 was unanswered/,
+    [
+      ({ records }) => {
+        const record = (acceptedAt: number, endedAt: number) =>
+          ({ state: "answered", acceptedAt, endedAt }) as unknown as MessageRecord;
+        return {
+          refuses: true,
+          records: new Map([...records, ["m1", record(1, 5)], ["m2", record(4, 6)], ["m3", record(6, 7)]]),
+        };
+      },
     ],
   ],
   ["a message that waits for ever", /1 messages are left in the mailbox/, [() => ({ waiting: 1 })]],
