@@ -2,8 +2,13 @@ import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "@longshore/shared";
+import { z } from "zod";
 
 const PROGRAM = fileURLToPath(new URL("./quarantined-worker.ts", import.meta.url));
+/** What the process says of its end: after how many ms the session is to be looked at again. */
+export const quarantineEndSchema = z.strictObject({ inMs: z.number().nonnegative() });
+export type QuarantineEnd = z.output<typeof quarantineEndSchema>;
+
 /** What starting, hydrating and committing may take beside the turn, in ms. */
 const BESIDE_TURN_MS = 600_000;
 
@@ -26,17 +31,23 @@ export class Quarantine {
   }
 
   /**
-   * Resolves when the process is gone: true where it ended by itself, whatever became of its turn.
+   * Resolves when the process is gone.
    *
+   * @returns after how many ms the session is to be looked at again, whatever became of its turn; undefined where the
+   * process did not end by itself
    * @param turnMs the longest that the turn may take
    * @param draining aborted where this worker drains
    */
-  async run(sessionId: string, turnMs: number, draining: AbortSignal): Promise<boolean> {
-    if (draining.aborted) return true;
+  async run(sessionId: string, turnMs: number, draining: AbortSignal): Promise<number | undefined> {
+    if (draining.aborted) return 0;
     const child = fork(PROGRAM, [sessionId], {
       env: this.#environment,
       // Its log goes where this worker's goes; it notices that this worker is gone by the channel's end.
       stdio: ["ignore", "inherit", "inherit", "ipc"],
+    });
+    let inMs = 0;
+    child.on("message", (said) => {
+      inMs = quarantineEndSchema.parse(said).inMs;
     });
     const exited = once(child, "exit");
     this.#log.warn({ sessionId, quarantinePid: child.pid }, "a message is served in quarantine");
@@ -45,11 +56,13 @@ export class Quarantine {
     const timer = setTimeout(() => child.kill("SIGKILL"), turnMs + BESIDE_TURN_MS);
     try {
       const [exitCode, signal] = (await exited) as [number | null, NodeJS.Signals | null];
+      // What it said last may come after its end.
+      if (child.connected) await once(child, "disconnect");
       this.#log.info({ sessionId, quarantinePid: child.pid, exitCode, signal }, "the quarantine is over");
-      return exitCode === 0;
+      return exitCode === 0 ? inMs : undefined;
     } catch (error) {
       this.#log.error({ err: error, sessionId }, "no process for a quarantine");
-      return false;
+      return undefined;
     } finally {
       clearTimeout(timer);
       draining.removeEventListener("abort", stop);

@@ -1,5 +1,6 @@
 import { isSessionId, shutdownSignal, workerChannel } from "@longshore/shared";
 import { Activation } from "./activation.ts";
+import type { QuarantineEnd } from "./quarantine.ts";
 import { openWorkerParts } from "./worker-parts.ts";
 
 /** A worker for one activation of one session, whose message may kill it; started by `Quarantine`. */
@@ -32,6 +33,7 @@ async function runQuarantined(sessionId: string): Promise<void> {
   try {
     const end = await activation.run();
     log.info({ sessionId, end }, "the quarantined activation ended");
+    if (end.outcome === "later") process.send?.({ inMs: end.inMs } satisfies QuarantineEnd);
   } finally {
     clearTimeout(timer);
   }

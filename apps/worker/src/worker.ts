@@ -208,8 +208,8 @@ export class TurnWorker {
       if (end.outcome === "released") return undefined;
       if (end.outcome === "later") return end.inMs;
       // It has this one's place, and whatever became of it is seen by the next activation.
-      const ended = await this.#options.quarantine.run(sessionId, end.turnMs, this.#draining.signal);
-      return ended ? 0 : TROUBLE_DELAY_MS;
+      const inMs = await this.#options.quarantine.run(sessionId, end.turnMs, this.#draining.signal);
+      return inMs ?? TROUBLE_DELAY_MS;
     } catch (error) {
       log.error({ err: error, sessionId }, "the activation could not be run");
       return TROUBLE_DELAY_MS;

@@ -42,11 +42,15 @@ describe("a worker's death before it comes to the turn", () => {
     expect((await open()).opened).toEqual({ suspects: 3, attempts: 1 });
   });
 
-  it("is none where the lease was released, and what was counted stays", async () => {
+  it.each([
+    ["", true],
+    [", also where that is not clean", false],
+  ])("is none where the lease was released, and what was counted stays%s", async (_, clean) => {
     await open();
     const second = await open();
-    await session.state.releaseLease(session.sessionId, second, { generation: 0, handBack: true });
+    await session.state.releaseLease(session.sessionId, second, { generation: 0, handBack: true, clean });
     expect((await open()).opened).toEqual({ suspects: 1, attempts: 0 });
+    expect((await open()).opened).toEqual({ suspects: 2, attempts: 0 });
   });
 
   it("is forgotten once the turn is started, and says nothing of another message", async () => {

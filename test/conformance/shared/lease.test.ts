@@ -53,9 +53,14 @@ describe("taking a lease", () => {
     expect(refused.taken ? 0 : refused.forMs).toBeGreaterThan(50_000);
   });
 
-  it("is refused to the holder itself: a process runs a session once", async () => {
-    await take("n1");
-    expect(await take("n1")).toMatchObject({ taken: false, reason: "leased" });
+  it("says the same to its holder, who asks again where a connection broke off", async () => {
+    await session.accept("a");
+    await take("n0");
+    await dropLease();
+    const first = await take("n1");
+    expect(first).toMatchObject({ taken: true, lease: { before: "unclean", opened: { suspects: 1 } } });
+    expect(await take("n1")).toEqual(first);
+    expect(await take("n2")).toMatchObject({ taken: false, reason: "leased" });
   });
 
   it("goes to one of many at once", async () => {

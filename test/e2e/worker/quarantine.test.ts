@@ -1,4 +1,7 @@
+import { createLogger, KnownSecrets, VolumeLeases } from "@longshore/shared";
+import { Redis } from "ioredis";
 import { expect, it } from "vitest";
+import { Quarantine } from "../../../apps/worker/src/quarantine.ts";
 import type { AppProcess, LogLine } from "../../support/app-process.ts";
 import { Fleet } from "../../support/fleet.ts";
 import { HoldingProxy } from "../../support/holding-proxy.ts";
@@ -99,4 +102,18 @@ it("a message whose workers die before they come to its turn is served in quaran
     state: "dead",
     error: { code: "WORKER_KILLED" },
   });
+});
+
+it("a quarantine that has to wait says for how long: it is not begun again at once", async () => {
+  await using fleet = await Fleet.start({
+    agent: { volumes: [{ name: "v", target: "/session/workspace/v" }] },
+  });
+  const { api } = await fleet.startDispatcher();
+  const { sessionId } = await api.send("c", "1", "$ true");
+  const redis = new Redis(fleet.redis.url);
+  await new VolumeLeases(redis).take({ tenant: "acme", volume: "v" }, { nonce: "another's" }, 60_000);
+  redis.disconnect();
+  const log = createLogger({ name: "test", level: "silent", secrets: new KnownSecrets() });
+  const quarantine = new Quarantine({ environment: { ...process.env, ...fleet.environment }, log });
+  expect(await quarantine.run(sessionId, 60_000, new AbortController().signal)).toBeGreaterThan(1_000);
 });

@@ -17,7 +17,8 @@ if tonumber(ARGV[3]) > tonumber(redis.call('HGET', KEYS[2], 'generation') or '0'
 local waiting = redis.call('XLEN', KEYS[3])
 if waiting > 0 and ARGV[4] == '0' then return 0 end
 
-if ARGV[6] == '1' then redis.call('HSET', KEYS[2], 'released', ARGV[2]) end
+-- Whoever says that it is not clean has not died all the same.
+redis.call('HSET', KEYS[2], ARGV[6] == '1' and 'released' or 'releasedUnclean', ARGV[2])
 redis.call('DEL', KEYS[1])
 if waiting == 0 and ARGV[6] == '1' then
   -- `lastSeq` keeps the numbers rising; an empty stream has nothing else to tell.
