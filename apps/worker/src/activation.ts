@@ -712,6 +712,7 @@ export class Activation {
     const { agent, copy } = running;
     const bornAt = clock.monotonic();
     let stretch = { since: bornAt, turns: 0 };
+    let served = 0;
     const hasServedItsQuantum = () => {
       const { turns, time } = this.#parts.quantum();
       return stretch.turns >= turns || (stretch.turns > 0 && clock.monotonic() - stretch.since >= time);
@@ -739,11 +740,13 @@ export class Activation {
         message.operation === undefined &&
         !haveSameGrants(grantsOf(definition, message), grants);
       const { isWanted } = running.volumes;
+      // Not before it has served what it took them for: sessions that are slow to begin would give way for ever.
+      const givesWay = isWanted && (served > 0 || message === undefined);
       const spent =
         agent.hasEnded ||
         isChanged ||
         isAnothers ||
-        isWanted ||
+        givesWay ||
         (hasServedItsQuantum() && !mayLinger()) ||
         clock.monotonic() - bornAt >= definition.longest;
       if (spent) {
@@ -755,12 +758,13 @@ export class Activation {
         // The agent would remember another past. What it did since the last commit goes, as with its turn.
         if (message.operation?.type === "rollback") return undefined;
         if (message.operation === undefined) {
-          this.#serving = next.waking.map((waiting) => waiting.message);
           const waitMs = await this.#parts.admit(message);
           if (waitMs !== undefined) {
             await this.#mirrorTheRest(session, running);
             return await this.#later(keeper, waitMs);
           }
+          // Only now: what fails while it waits is not its fault.
+          this.#serving = next.waking.map((waiting) => waiting.message);
           await running.resume();
           this.#parts.onTurn(session.ref.tenant);
           const messages = await gatherMessages(state, this.sessionId, next.waking, {
@@ -792,6 +796,7 @@ export class Activation {
             .upload({ copy }, message, message.operation)
             .catch((error: unknown) => session.failed.buryLive(copy, message, error));
         }
+        served++;
         this.#phases.clear();
       } else if (this.#lingerOver || definition.linger === 0 || !mayLinger()) {
         await this.#mirrorTheRest(session, running);

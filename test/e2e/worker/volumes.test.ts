@@ -111,6 +111,20 @@ describe("a volume", () => {
     await worker.line(({ msg }) => /waiting for it/.test(String(msg)), seen);
   });
 
+  it("is kept by who was slow to begin until a turn is served, whoever waits for it", async () => {
+    const command = ["/bin/sh", "-c", "sleep 2; exec /usr/local/bin/node /opt/agent/main.js"];
+    await using fleet = await Fleet.start({
+      agent: { volumes: [memory()], command },
+      worker: { lease: "3s" },
+    });
+    const { api } = await fleet.startDispatcher();
+    await fleet.startWorker();
+    const said = await Promise.all(
+      ["c", "d"].map((name) => ask(api, name, "1", "$ echo x >> memory/f; wc -l < memory/f")),
+    );
+    expect(said.sort()).toEqual(["1", "2"]);
+  });
+
   it("is read as it was committed last where the definition does not wait", async () => {
     await using fleet = await Fleet.start({
       agent: { volumes: [memory({ whenTaken: "ro" })], linger: "0s" },
