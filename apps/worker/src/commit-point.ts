@@ -38,8 +38,9 @@ const ADOPT_GENERATIONS = 20;
 /** Generations looked at, and read together, for how a message ended that Redis took again. */
 const END_GENERATIONS = 400;
 const END_PAGE = 20;
-/** Replies that a commit carries on at most; delivery is out of order for a session that has more. */
-export const UNDELIVERED_MAX = 1_000;
+/** Replies that a commit carries on at most, and their bytes; delivery is out of order for a session that has more. */
+const UNDELIVERED_MAX = 1_000;
+const UNDELIVERED_BYTES_MAX = 16 * 1024 ** 2;
 /**
  * Age of a commit, in ms, at which Redis has forgotten a session because it was idle, and not because it lost
  * data: only a session of which nothing is left to publish is forgotten. A day off for clocks that differ.
@@ -48,6 +49,20 @@ const FORGOTTEN_WHEN_IDLE_MS = IDLE_SESSION_TTL_MS - 24 * 3_600_000;
 
 /** What a commit takes of a session with a sandbox. */
 type CommittedSession = Pick<RunningSession, "copy" | "volumes" | "definition">;
+
+/** The replies that a commit carries on, oldest first: those that Redis has, and that are not delivered yet. */
+export async function readUndelivered(
+  state: Pick<SessionState, "readOutbox">,
+  sessionId: string,
+): Promise<PublishedReply[]> {
+  const replies = await state.readOutbox(sessionId, UNDELIVERED_MAX);
+  let bytes = 0;
+  for (const [at, reply] of replies.entries()) {
+    bytes += Buffer.byteLength(JSON.stringify(reply));
+    if (bytes > UNDELIVERED_BYTES_MAX) return replies.slice(0, at);
+  }
+  return replies;
+}
 
 export interface CommitPointParts {
   readonly state: SessionState;
@@ -268,7 +283,10 @@ export class CommitPoint {
     for (;;) {
       const next = await this.#readWaiting(limit);
       const message = next.waking[0]?.message;
-      if (message === undefined || newest === undefined || !recent.has(message.id)) return next;
+      if (message === undefined || newest === undefined || !recent.has(message.id)) {
+        const again = next.waking.findIndex((waiting) => recent.has(waiting.message.id));
+        return again < 0 ? next : { ...next, waking: next.waking.slice(0, again) };
+      }
       if (await this.#publishAgain(newest)) continue;
       // Redis forgot that it has ended and took it again: acknowledged without another turn.
       await this.#publishInRedis({ replies: [], ...(await this.#findEnd(message, newest)) });
@@ -341,10 +359,10 @@ export class CommitPoint {
   ): Promise<Commit> {
     const { state, worker } = this.#parts;
     this.#enter("committing", how.kind);
-    const readUndelivered = () => state.readOutbox(this.#ref.sessionId, UNDELIVERED_MAX);
-    let undelivered = await readUndelivered();
+    let undelivered = await readUndelivered(state, this.#ref.sessionId);
     // Only now, so that what was read is not older than what this knows of.
-    if (base !== undefined && (await this.#publishAgain(base))) undelivered = await readUndelivered();
+    if (base !== undefined && (await this.#publishAgain(base)))
+      undelivered = await readUndelivered(state, this.#ref.sessionId);
     const publishedBy = this.#publishedFiles.hash;
     const generation = (base?.generation ?? 0) + 1;
     const note = nextNote(readNote(base), { ...next, undelivered, publishedBy, generation });

@@ -30,6 +30,7 @@ const HOPELESS: ReadonlySet<string> = new Set([
   "COMMAND_FAILED",
   "SANDBOX_SPEC_INVALID",
   "QUOTA_EXCEEDED",
+  "COMMIT_TOO_LARGE",
   "USER_QUOTA_EXCEEDED",
   "WORKER_KILLED",
 ]);

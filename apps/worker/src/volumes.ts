@@ -22,7 +22,7 @@ import {
   volumeNoteSchema,
 } from "@longshore/shared";
 import { nextNote, publishedReplies, readNote } from "./commit-notes.ts";
-import { UNDELIVERED_MAX } from "./commit-point.ts";
+import { readUndelivered } from "./commit-point.ts";
 import { CommitNoteUnreadableError, OvertakenError } from "./errors.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 
@@ -185,9 +185,11 @@ export class Volumes {
       prepared[ref.volume] = volume.partial.generation;
     }
     if (Object.keys(prepared).length === 0) return undefined;
-    // Of another user's volume an earlier activation may have left one that is still to be settled.
-    const isOpen = (name: string) => this.#open.some(({ ref }) => ref.volume === name);
-    const others = Object.entries(before).filter(([name]) => !isOpen(name));
+    // Of another user's volume, or of one that it only reads, an earlier activation may have left one that is still to be
+    // settled.
+    const isWritten = (name: string) =>
+      this.#open.some(({ keeper, ref }) => keeper !== undefined && ref.volume === name);
+    const others = Object.entries(before).filter(([name]) => !isWritten(name));
     return { ...Object.fromEntries(others), ...prepared };
   }
 
@@ -285,7 +287,10 @@ export class Volumes {
       },
     };
     const keeper = new LeaseKeeper({ state, sessionId, lease, ttlMs, takenAt, clock });
-    keeper.signal.addEventListener("abort", () => session.lose(`the volume ${ref.volume} is held no more`));
+    keeper.signal.addEventListener("abort", () => {
+      const { operation } = keeper.signal.reason as FencedError;
+      session.lose(`the volume ${ref.volume}: ${operation}`);
+    });
     return keeper;
   }
 
@@ -350,7 +355,7 @@ export class Volumes {
     const { partial = false, generation = 0 } = newest ?? {};
     const published =
       newest === undefined || parent === undefined ? [] : publishedReplies(newest, parent, session);
-    const waiting = await state.readOutbox(session.sessionId, UNDELIVERED_MAX);
+    const waiting = await readUndelivered(state, session.sessionId);
     const undelivered = [
       ...waiting,
       ...published.filter(({ id }) => !waiting.some((other) => other.id === id)),

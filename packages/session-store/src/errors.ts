@@ -176,6 +176,16 @@ export class EpochRegressedError extends LongshoreError {
   }
 }
 
+/** What a commit says beside its files is too much for its record (`COMMIT_TOO_LARGE`); nothing was put. */
+export class CommitTooLargeError extends LongshoreError {
+  constructor(generation: number, bytes: number, limit: number) {
+    super(
+      "COMMIT_TOO_LARGE",
+      `generation ${generation} would say ${bytes} bytes beside its files, at most ${limit} are allowed`,
+    );
+  }
+}
+
 /**
  * A commit's put was sent, and the store did not let us find out whether it took place (`COMMIT_UNSETTLED`). It may
  * become visible at any time; the next activation adopts or overtakes it.

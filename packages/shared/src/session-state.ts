@@ -61,8 +61,12 @@ export const REPLIES_PER_GENERATION = 1_000;
 
 /** The activation lost its session: it may not publish, acknowledge or commit any more (I5). */
 export class FencedError extends LongshoreError {
+  /** What said so. */
+  readonly operation: string;
+
   constructor(operation: string) {
     super("FENCED", `The session's lease is not held any more (${operation})`);
+    this.operation = operation;
   }
 }
 

@@ -3,7 +3,7 @@ import type { Check, Violation } from "./violation.ts";
 
 const LOST = "lost the session; what was not committed is dropped";
 /** A worker may give a session up by its own clock, on a machine that is too busy to run it. */
-const BY_OWN_CLOCK = "(expired)";
+const BY_OWN_CLOCK = "expired)";
 /** A lease may be noticed as lost only when the process gets to it. */
 const NOTICE_MS = 10_000;
 

@@ -78,7 +78,11 @@ class Writer {
     return this;
   }
 
-  async take(onWanted: () => void = () => undefined, how: object = {}): Promise<number | undefined> {
+  async take(
+    onWanted: () => void = () => undefined,
+    how: object = {},
+    others: AgentDefinition["volumes"] = [],
+  ): Promise<number | undefined> {
     const slots = {
       create: async (name: string) => {
         this.directory = join(root, name);
@@ -93,7 +97,7 @@ class Writer {
     const taken = await Volumes.take(
       { store, state, leases, wakes, slots, clock: systemClock, worker: "w", leaseMs: TTL_MS },
       { ...this.ref, agent: "helper", nonce: this.nonce, keeper: this.keeper, log },
-      { ...definition, volumes: definition.volumes.map((volume) => ({ ...volume, ...how })) },
+      { ...definition, volumes: [...definition.volumes.map((volume) => ({ ...volume, ...how })), ...others] },
       undefined,
       onWanted,
     );
@@ -183,6 +187,15 @@ describe("a volume", () => {
     await expect(writer.volumes.prepare(definition)).rejects.toMatchObject({ code: "FENCED" });
     expect(await store.readNewest({ tenant, volume: "v" })).toBeUndefined();
     await writer.volumes.close({ decide: false });
+  });
+
+  it("that is only read stays one of those that the session's commits name", async () => {
+    const writer = await begin();
+    await writer.take(() => undefined, { mode: "ro" }, [
+      { name: "w", target: "/session/workspace/w", mode: "rw", whenTaken: "wait" },
+    ]);
+    await writer.write("new");
+    expect(await writer.volumes.prepare(definition, { v: 3 })).toEqual({ v: 3, w: 1 });
   });
 
   it("is undone where the session did not commit, and then can't any more", async () => {

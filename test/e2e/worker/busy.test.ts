@@ -1,3 +1,5 @@
+import { messageKey } from "@longshore/shared";
+import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Api, ApiMessage } from "../../support/api.ts";
 import type { AppProcess } from "../../support/app-process.ts";
@@ -98,6 +100,19 @@ describe("a message that comes while a turn runs", () => {
     expect(promptsOf(ids[0] as string).map(({ messageIds }) => messageIds)).toEqual([ids]);
     for (const messageId of ids)
       expect((await api.message(messageId)).replies?.[0]?.id).toBe(last.replies?.[0]?.id);
+
+    // One that Redis does not know any more, sent again behind another: it is not told twice.
+    const redis = new Redis(fleet.redis.url);
+    await redis.del(messageKey(ids[0] as string));
+    redis.disconnect();
+    const busy = await api.send("c", "busy", "$ sleep 0.5", { agent });
+    await expect.poll(() => promptsOf(busy.messageId)).toHaveLength(1);
+    const behind = await api.send("c", "behind", "$ true", { agent });
+    await api.send("c", "1", "$ echo 1 >> told; cat told | tr '\\n' ' '", { agent });
+    await api.ask("c", "behind", "again", { agent });
+    expect(promptsOf(behind.messageId).map(({ messageIds }) => messageIds)).toEqual([[behind.messageId]]);
+    expect(await api.ask("c", "1", "again", { agent })).toMatchObject({ state: "answered" });
+    expect(promptsOf(ids[0] as string)).toHaveLength(1);
 
     const spoilt: ApiMessage[] = [];
     for (const [id, text] of [

@@ -46,6 +46,7 @@ export function describeExec(runtime: "docker" | "bwrap"): void {
           },
           hasty: { ...exec, command: RUN, limits: { turn: "3s" }, retry: { attempts: 1 } },
           flooding: { ...exec, command: RUN, limits: { output: "1MiB" }, retry: { attempts: 1 } },
+          long: { ...exec, command: RUN, limits: { output: "64MiB" } },
           deaf: { ...exec, command: sh("echo read") },
           gone: { ...exec, command: ["/no/such/program"] },
           all: { ...exec, command: RUN, reply: "all" },
@@ -177,6 +178,12 @@ export function describeExec(runtime: "docker" | "bwrap"): void {
       expect(text(await ask("once", "fails", "ls"))).toEqual([]);
       const killed = await ask("once", "fails", "kill -9 $$");
       expect(killed).toMatchObject({ state: "dead", error: { code: "AGENT_EXITED" } });
+    });
+
+    it("fails where it says more than a commit may hold, and the next message is served", async () => {
+      const failed = await ask("long", "long", "head -c 40000000 /dev/zero | tr '\\0' a");
+      expect(failed).toMatchObject({ state: "dead", error: { code: "COMMIT_TOO_LARGE" } });
+      expect(text(await ask("long", "long", "echo next"))).toEqual(["next\n"]);
     });
 
     it("has answered where it says something and then nothing for the idle limit: marked as cut", async () => {

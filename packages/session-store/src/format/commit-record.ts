@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
-import { CorruptObjectError, FormatTooNewError } from "../errors.ts";
+import { CommitTooLargeError, CorruptObjectError, FormatTooNewError } from "../errors.ts";
 import { ByteReader, MalformedBytesError } from "./byte-reader.ts";
 import { ByteWriter } from "./byte-writer.ts";
 import { type Commit, type CommitKind, commitKinds, type ForkOrigin, type JsonObject } from "./commit.ts";
@@ -20,7 +20,12 @@ const PREFIX_BYTES = 9;
 const HASH_BYTES = 32;
 const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 3 } };
 
-/** Writes a commit as an object's content. */
+/**
+ * Writes a commit as an object's content.
+ *
+ * @throws CommitTooLargeError beyond half of what can be read: a takeover, which has all of it, can always carry on what
+ *   the commit before it said
+ */
 export function encodeCommit(commit: Commit): Buffer {
   const { delta, inline, observedMs: _, ...head } = commit;
   const writer = new ByteWriter();
@@ -29,7 +34,10 @@ export function encodeCommit(commit: Commit): Buffer {
   writer.bytes(json);
   writer.byte(delta === undefined ? 0 : 1);
   if (delta !== undefined) encodeDelta(writer, delta);
-  const packed = zstdCompressSync(writer.finish(), COMPRESSION);
+  const unpacked = writer.finish();
+  const limit = commit.kind === "takeover" ? RECORD_BYTES_MAX : RECORD_BYTES_MAX / 2;
+  if (unpacked.length > limit) throw new CommitTooLargeError(commit.generation, unpacked.length, limit);
+  const packed = zstdCompressSync(unpacked, COMPRESSION);
   const prefix = Buffer.alloc(PREFIX_BYTES);
   MAGIC.copy(prefix);
   prefix[4] = VERSION;
