@@ -10,6 +10,7 @@ import {
   WorkerRegistry,
   workerChannel,
 } from "@longshore/shared";
+import { CANCEL_GRACE_MS } from "./agent.ts";
 import { Announcer } from "./announcer.ts";
 import { definitionHash } from "./definition-hash.ts";
 import { Quarantine } from "./quarantine.ts";
@@ -18,10 +19,10 @@ import { TurnWorker } from "./worker.ts";
 import { openWorkerParts } from "./worker-parts.ts";
 
 /**
- * How long an orderly end may take beyond the drain, in ms: without Redis neither a release nor the queue's end is ever
- * answered. What is unfinished then is as safe as after a crash.
+ * How long an orderly end may take beyond the drain, in ms: an agent may take its grace to end a turn, which is handed back
+ * then; without Redis neither a release nor the queue's end is ever answered. What is unfinished is as safe as after a crash.
  */
-const END_TIMEOUT_MS = 15_000;
+const END_TIMEOUT_MS = CANCEL_GRACE_MS + 10_000;
 
 /** Starts a worker; resolves when it has drained after SIGTERM or SIGINT. */
 async function runWorker(variables: NodeJS.ProcessEnv): Promise<void> {

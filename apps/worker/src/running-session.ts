@@ -28,6 +28,8 @@ export class RunningSession {
   readonly #use: SlotUse;
   readonly #isBounded: boolean;
   #isPaused = false;
+  /** Also after a pause that nobody knows the end of. */
+  #mayBePaused = false;
   #mayHaveChanged = true;
 
   constructor(options: {
@@ -65,15 +67,17 @@ export class RunningSession {
 
   async pause(): Promise<void> {
     if (this.#isPaused) return;
+    this.#mayBePaused = true;
     await this.#sandbox.pause();
     this.#isPaused = true;
   }
 
   async resume(): Promise<void> {
-    if (!this.#isPaused) return;
+    if (!this.#mayBePaused) return;
     this.#mayHaveChanged = true;
-    await this.#sandbox.resume();
     this.#isPaused = false;
+    await this.#sandbox.resume();
+    this.#mayBePaused = false;
   }
 
   /** Keeps what the sandbox can write to its quota, where the kernel does not. @param onFailure as of `DiskWatch` */

@@ -213,6 +213,8 @@ export class Turn {
     await state.startTurn(ref.sessionId, keeper.lease, this.#messageIds, this.#id, isAlone);
     this.#hasStarted = true;
     const signal = AbortSignal.any([this.#options.signal, marked, this.#failed.signal]);
+    // An agent that waits for a permission could not end its turn.
+    signal.addEventListener("abort", () => this.#prompted.abort(new NoTurnError()), { once: true });
     for (const message of this.#messages.inOrder)
       await writeAttachments(store, ref, message, running.slotDirectory, running.user, signal);
     const events = new TurnEvents({ state, sessionId: ref.sessionId, turnId: this.#id, log: this.#log });
@@ -393,6 +395,8 @@ export class Turn {
       const files = message === undefined ? NO_FILES : await this.#collect(message.files);
       const mirror = await running.mirror(signal, () => {
         resumed = running.resume();
+        // Awaited at the end; until then nobody looks.
+        resumed.catch(() => undefined);
       });
       if (mirror.isEmpty && message === undefined) return { files };
       const commit = await commits.checkpoint(running.copy, mirror, {

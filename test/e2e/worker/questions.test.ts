@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Api, ApiMessage } from "../../support/api.ts";
-import type { AppProcess } from "../../support/app-process.ts";
+import type { AppProcess, LogLine } from "../../support/app-process.ts";
 import { calling } from "../../support/call-tool.ts";
 import { Fleet } from "../../support/fleet.ts";
 import { mailboxRunner } from "../../support/mailbox-runner.ts";
@@ -132,6 +132,18 @@ describe("questions of an agent", () => {
       await say("careful", answer, more);
       expect(texts(await asked.ended())).toEqual(["May I? rm -rf /\n1. Allow\n2. Deny", outcome]);
     }
+  });
+
+  it("for a permission are over where the turn is cancelled: the agent can end it", async () => {
+    const more = { agent: "careful" };
+    const asked = await asking("cancelled", "!permission rm -rf /", more);
+    const seen = worker.lines.length;
+    await api.json("POST", `/v1/sessions/${asked.sessionId}/cancel`, {});
+    expect(await asked.ended()).toMatchObject({ state: "cancelled" });
+    expect(texts(await say("cancelled", "$ echo still here", more))).toEqual(["still here"]);
+    const begun = ({ msg, state, sessionId }: LogLine) =>
+      msg === "activation" && state === "hydrating" && sessionId === asked.sessionId;
+    expect(worker.lines.slice(seen).filter(begun)).toEqual([]);
   });
 
   it("may be asked by an agent with two databases", async () => {
