@@ -118,19 +118,39 @@ export class Sweeper {
     const { redis, log } = this.#options;
     const nowMs = await this.#redisNow(redis);
     const findings = new Findings();
-    for (const shard of pendingShards()) {
-      for await (const entries of this.#entries(shard)) {
-        if (this.#closing.signal.aborted) return;
-        await Promise.all(entries.map((entry) => this.#look(entry, nowMs, findings)));
-      }
-    }
-    await this.#callWaiting();
-    findings.runnable -= await this.#countParked();
-    this.#report(findings, nowMs);
-    await this.#options.endedRecords.trim(this.#options.configuration().dispatcher.records.count);
-    const rebased = await this.#options.turnWakes.rebase();
-    if (rebased > 0) log.info({ jobs: rebased }, "waiting turns got new priorities");
+    let failures = 0;
+    let failure: unknown;
+    // What fails, as where a node of a cluster is gone, keeps nothing else from being looked at.
+    const attempt = async (step: () => Promise<void>) => {
+      await step().catch((error: unknown) => {
+        failures += 1;
+        failure ??= error;
+      });
+    };
+    for (const shard of pendingShards())
+      await attempt(async () => {
+        for await (const entries of this.#entries(shard)) {
+          if (this.#closing.signal.aborted) return;
+          await Promise.all(entries.map((entry) => attempt(() => this.#look(entry, nowMs, findings))));
+        }
+      });
+    if (this.#closing.signal.aborted) return;
     if (findings.wakesLost > 0) log.warn({ wakes: findings.wakesLost }, "lost wakes brought back");
+    await attempt(() => this.#callWaiting());
+    // Too few would be worse than those of the last sweep: workers are scaled by them.
+    if (failures === 0)
+      await attempt(async () => {
+        findings.runnable -= await this.#countParked();
+        this.#report(findings, nowMs);
+      });
+    await attempt(async () => {
+      const rebased = await this.#options.turnWakes.rebase();
+      if (rebased > 0) log.info({ jobs: rebased }, "waiting turns got new priorities");
+    });
+    await attempt(async () => {
+      await this.#options.endedRecords.trim(this.#options.configuration().dispatcher.records.count);
+    });
+    if (failures > 0) log.warn({ err: failure, failures }, "parts of the sweep failed");
   }
 
   async #redisNow(redis: RedisClient): Promise<number> {

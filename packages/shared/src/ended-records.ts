@@ -2,7 +2,7 @@ import { fleetKeys, messageKey } from "./keys.ts";
 import type { RedisClient } from "./redis.ts";
 import { Script } from "./script.ts";
 
-const forgetRecord = new Script("forget-record");
+const scripts = { pop: new Script("pop-ended"), forget: new Script("forget-record") };
 
 /** Records that are removed together. */
 const BATCH = 500;
@@ -38,10 +38,11 @@ export class EndedRecords {
   async trim(count: number): Promise<number> {
     let removed = 0;
     for (let batch = 0; batch < BATCHES_MAX; batch++) {
-      const excess = (await this.#redis.llen(fleetKeys.ended)) - count;
-      if (excess <= 0) break;
-      const ids = (await this.#redis.lpop(fleetKeys.ended, Math.min(excess, BATCH))) ?? [];
-      const results = await Promise.all(ids.map((id) => forgetRecord.run(this.#redis, [messageKey(id)], [])));
+      const ids = (await scripts.pop.run(this.#redis, [fleetKeys.ended], [count, BATCH])) as string[];
+      if (ids.length === 0) break;
+      const results = await Promise.all(
+        ids.map((id) => scripts.forget.run(this.#redis, [messageKey(id)], [])),
+      );
       removed += results.filter((result) => result === 1).length;
     }
     return removed;

@@ -48,6 +48,13 @@ it("of ended messages the newest are kept, over all sessions", async () => {
   expect(await records.trim(1)).toBe(0);
 });
 
+it("are not removed twice as many where two remove at once", async () => {
+  const { ids } = await answered("a", "b", "c", "d", "e");
+  const removed = await Promise.all([records.trim(2), records.trim(2)]);
+  expect(removed.reduce((sum, count) => sum + count)).toBe(3);
+  expect(await known(ids)).toEqual(ids.slice(3));
+});
+
 it("that of a message that was accepted anew since is not removed", async () => {
   const { session, ids } = await answered("a");
   await redis.client.del(messageKey(ids[0] as string));

@@ -1,6 +1,14 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { hashId, QUEUE_PREFIX, queueNames, sessionKeys, TENANT_GATE, TurnGates } from "@longshore/shared";
+import {
+  hashId,
+  pendingKey,
+  QUEUE_PREFIX,
+  queueNames,
+  sessionKeys,
+  TENANT_GATE,
+  TurnGates,
+} from "@longshore/shared";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { HoldingProxy } from "../../support/holding-proxy.ts";
@@ -63,8 +71,23 @@ describe("the sweeper", () => {
     );
     await redis.hdel(session, "retryAt");
 
+    // One that can't be looked at keeps no other from it.
+    const [first] = [...sessions].sort((a, b) => (pendingKey(a) < pendingKey(b) ? -1 : 1));
+    const { outbox } = sessionKeys(first as string);
+    await redis.set(outbox, "no list");
+    await turns.obliterate({ force: true });
+    await until(
+      () => turns.getJobs(["prioritized"]),
+      (waiting) => waiting.length === sessions.size - 1,
+    );
+    await redis.del(outbox);
+    await until(
+      () => turns.getJobs(["prioritized"]),
+      (waiting) => waiting.length === sessions.size,
+    );
+
     // Jobs that stay are let be: a sweep adds nothing to them.
-    const sweeps = jobs.map(({ id }) => id).sort();
+    const sweeps = (await turns.getJobs(["prioritized"])).map(({ id }) => id).sort();
     for (const sessionId of sessions) await stack.worker.answer(sessionId);
     await until(
       () => metric(metricsUrl, "longshore_runnable_sessions"),
