@@ -1,5 +1,10 @@
 import { Readable } from "node:stream";
-import { type AgentDefinition, InvalidMessageError, MessageTooLargeError } from "@longshore/shared";
+import {
+  type AgentDefinition,
+  hasCredentials,
+  InvalidMessageError,
+  MessageTooLargeError,
+} from "@longshore/shared";
 import { AttachmentFetchError } from "./errors.ts";
 import { ApiError } from "./http/api-error.ts";
 import type { SpooledUpload, UploadSpool } from "./http/upload-spool.ts";
@@ -92,7 +97,8 @@ export class AttachmentSource {
       for (let redirects = 0; isRedirect(response); redirects++) {
         await response.body?.cancel();
         const next = URL.parse(response.headers.get("location") ?? "", from);
-        if (next === null || !origins.includes(next.origin) || redirects === REDIRECTS_MAX)
+        const isAllowed = next !== null && origins.includes(next.origin) && !hasCredentials(next);
+        if (!isAllowed || redirects === REDIRECTS_MAX)
           throw refuse(
             "a file that its server has, which sends elsewhere than the agent's `attachmentOrigins`",
           );

@@ -103,6 +103,7 @@ export {
   acceptedMessageSchema,
   attachmentKinds,
   attachmentSchema,
+  hasCredentials,
   type InboundJob,
   inboundJobSchema,
   MESSAGE_ATTACHMENTS_MAX,

@@ -10,6 +10,11 @@ export const attachmentKinds = ["image", "audio", "video", "document", "file"] a
 export const MESSAGE_TEXT_MAX_BYTES = 1024 ** 2;
 export const MESSAGE_ATTACHMENTS_MAX = 100;
 
+/** Whether a URL holds a user or a password: such a one would get into errors as it is. */
+export function hasCredentials(url: URL | null): boolean {
+  return url !== null && url.username + url.password !== "";
+}
+
 const attachmentShape = z.strictObject({
   /** A file name; made safe and unique before it becomes one below `inbox/<messageId>/`. */
   name: z.string().min(1).max(1024).optional(),
@@ -25,7 +30,7 @@ const attachmentShape = z.strictObject({
   url: z
     .url({ protocol: /^https?$/, error: "an http or https URL" })
     .max(4096)
-    .refine((url) => !/^[^/]+\/\/[^/?#]*@/.test(url), { error: "a URL without user and password" })
+    .refine((url) => !hasCredentials(URL.parse(url)), { error: "a URL without user and password" })
     .optional(),
 });
 

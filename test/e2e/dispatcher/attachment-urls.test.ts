@@ -58,6 +58,8 @@ beforeAll(async () => {
     "/dir/%2Fetc%2Fpasswd": (_, response) => response.end("no name"),
     "/moved": (_, response) => response.writeHead(302, { location: "/report.csv" }).end(),
     "/away": (_, response) => response.writeHead(302, { location: `${stranger.origin}/secret` }).end(),
+    "/guarded": (_, response) =>
+      response.writeHead(302, { location: `${files.origin.replace("//", "//a:b@")}/report.csv` }).end(),
     "/around": (_, response) => response.writeHead(307, { location: "/around" }).end(),
     "/missing": (_, response) => response.writeHead(404).end(),
     "/sometimes": (_, response) => response.writeHead(broken ? 503 : 200).end("well"),
@@ -152,6 +154,14 @@ it.each<[string, string, number, string, RegExp]>([
   ["that have no end", "/endless", 413, "MESSAGE_TOO_LARGE", /at most 65536/],
   ["of no server's", "file:///etc/passwd", 400, "INVALID_MESSAGE", /http or https/],
   ["with a password", "https://a:b@example.org/x", 400, "INVALID_MESSAGE", /without user and password/],
+  [
+    "with a user somewhere",
+    "https:///a@example.org/x",
+    400,
+    "INVALID_MESSAGE",
+    /without user and password|URL/,
+  ],
+  ["that lead to one with a password", "/guarded", 400, "INVALID_MESSAGE", /sends elsewhere/],
 ])("%s are refused, and nothing is accepted", async (what, path, status, code, problem) => {
   const address = path.startsWith("/") ? `${files.origin}${path}` : path;
   const refused = await send(what, [{ url: `${address}?key=${TOKEN}` }]);
