@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import type { Commit, SessionStore, VolumeRef } from "@longshore/session-store";
-import { volumeNoteSchema } from "@longshore/shared";
+import { commitNoteSchema, volumeNoteSchema } from "@longshore/shared";
 import type { CommandContext, GlobalOptions } from "./command-context.ts";
 import { openConfiguredStore, type TenantOptions, tenantsOf } from "./configured-store.ts";
 import { NoSuchVolumeError, UsageError } from "./errors.ts";
@@ -83,7 +83,7 @@ async function view(store: SessionStore, ref: VolumeRef, signal: AbortSignal): P
   return { ...ref, generation, committedAt: time, entries, totalBytes };
 }
 
-/** The newest generation that is part of no turn that may still be undone. */
+/** The newest generation that no turn made which may still be undone. */
 async function readWhole(
   store: SessionStore,
   ref: VolumeRef,
@@ -91,6 +91,9 @@ async function readWhole(
 ): Promise<Commit | undefined> {
   const newest = await store.readNewest(ref, signal);
   if (newest?.partial !== true) return newest;
-  const { wholeGeneration } = volumeNoteSchema.parse(newest.note);
+  const { sessionId, wholeGeneration } = volumeNoteSchema.parse(newest.note);
+  // A turn is answered before the generation that it made is settled.
+  const turn = await store.readNewest({ tenant: ref.tenant, sessionId }, signal);
+  if (turn && commitNoteSchema.parse(turn.note).volumes?.[ref.volume] === newest.generation) return newest;
   return wholeGeneration === 0 ? undefined : await store.readCommit(ref, wholeGeneration, signal);
 }

@@ -222,7 +222,6 @@ describe("volumes", () => {
     writeFileSync(join(here, "f"), "two\n");
     await copy.commit(await copy.mirror(), { ...meta(1), partial: true });
     copy.close();
-    await store.close();
 
     const listed = { tenant: "default", volume: ref.volume, generation: 1, entries: 1, totalBytes: 4 };
     expect(await json("volumes", "ls")).toEqual([expect.objectContaining(listed)]);
@@ -230,6 +229,16 @@ describe("volumes", () => {
     const there = emptyTree();
     expect(await json("volumes", "pull", ref.volume, there)).toMatchObject({ generation: 1, entries: 1 });
     expect(readFileSync(join(there, "f"), "utf8")).toBe("one\n");
+    // The turn's own commit says that it stands: its answer is out.
+    const note = { agent: "helper", ends: [], replies: [], undelivered: [], recent: [] };
+    await store.commitUnchanged({ tenant: ref.tenant, sessionId: "s" }, undefined, {
+      ...({ epoch: 1, nonce: "n", worker: "w", kind: "turn" } as const),
+      note: { ...note, volumes: { [ref.volume]: 2 } },
+    });
+    await store.close();
+    const later = emptyTree();
+    expect(await json("volumes", "pull", ref.volume, later)).toMatchObject({ generation: 2 });
+    expect(readFileSync(join(later, "f"), "utf8")).toBe("two\n");
     for (const [args, code] of [
       [["pull", ref.volume, there], "DIRECTORY_NOT_EMPTY"],
       [["pull", "nothing", emptyTree()], "NO_SUCH_VOLUME"],
