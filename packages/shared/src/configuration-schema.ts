@@ -513,7 +513,7 @@ export const configurationSchema = z
               .max(100_000_000)
               .default(100_000)
               .describe(
-                "How many records of ended messages are kept at most, over all tenants: what bounds Redis' memory where many are answered. The oldest go first; a session's newest 100 messages are not answered twice nevertheless.",
+                "How many records of ended messages are kept at most, over all tenants: what bounds Redis' memory where many are answered. The oldest go first; a session's newest 100 messages are not answered twice nevertheless, but sent again they end a running turn, or are taken for the answer to a question, like new ones.",
               ),
           })
           .prefault({}),
