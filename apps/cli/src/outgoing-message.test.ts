@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -21,6 +21,13 @@ it("has files by their bytes, and what is at a URL by that", async () => {
     { name: "note.txt", data: Buffer.from("hi").toString("base64") },
     { url: "https://files.example.org/a?b" },
   ]);
+});
+
+it("has no more bytes of files than one request can hold", async () => {
+  const paths = [join(directory, "small"), join(directory, "large")];
+  for (const path of paths) await writeFile(path, "x");
+  await truncate(paths[1] as string, 370 * 1024 ** 2);
+  await expect(composeMessage("1", "look", to, paths)).rejects.toThrow(/large.*together, more only by URL/);
 });
 
 it("says which file can't be attached", async () => {

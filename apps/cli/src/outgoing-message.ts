@@ -3,8 +3,8 @@ import { basename } from "node:path";
 import { MESSAGE_ATTACHMENTS_MAX } from "@longshore/shared";
 import { UsageError } from "./errors.ts";
 
-/** The largest file that is read into memory as an attachment; the agent's own limit is lower or equal. */
-const ATTACHMENT_BYTES_MAX = 1024 ** 3;
+/** What the files of a message may have together: more would make a longer request than a dispatcher takes (500 MiB). */
+const ATTACHMENT_BYTES_MAX = 370 * 1024 ** 2;
 
 export interface MessageOptions {
   readonly agent: string;
@@ -25,8 +25,15 @@ export async function composeMessage(
     throw new UsageError(`at most ${MESSAGE_ATTACHMENTS_MAX} attachments, not ${attachments.length}`);
   }
   const files: ({ name: string; data: string } | { url: string })[] = [];
-  for (const given of attachments)
-    files.push(isUrl(given) ? { url: given } : { name: basename(given), data: await readBase64(given) });
+  let roomBytes = ATTACHMENT_BYTES_MAX;
+  for (const given of attachments) {
+    if (isUrl(given)) files.push({ url: given });
+    else {
+      const content = await readWithin(given, roomBytes);
+      roomBytes -= content.length;
+      files.push({ name: basename(given), data: content.toString("base64") });
+    }
+  }
   return {
     id,
     agent,
@@ -44,13 +51,15 @@ function isUrl(given: string): boolean {
   return /^https?:\/\//i.test(given);
 }
 
-async function readBase64(path: string): Promise<string> {
+async function readWithin(path: string, roomBytes: number): Promise<Buffer> {
   try {
     await using file = await open(path);
     const { size } = await file.stat();
-    if (size > ATTACHMENT_BYTES_MAX)
-      throw new Error(`it has ${size} bytes, at most ${ATTACHMENT_BYTES_MAX} are allowed`);
-    return (await file.readFile()).toString("base64");
+    if (size > roomBytes)
+      throw new Error(
+        `it has ${size} bytes; the files of a message may have ${ATTACHMENT_BYTES_MAX} together, more only by URL`,
+      );
+    return await file.readFile();
   } catch (error) {
     throw new UsageError(`can't attach ${JSON.stringify(path)}: ${(error as Error).message}`);
   }
