@@ -29,17 +29,19 @@ export function bodyLimit({ agents }: Configuration, tenant: string | undefined)
 
 export interface JsonBodiesOptions {
   readonly limit: (request: FastifyRequest) => number;
-  /** Bytes of all bodies that are read at once. @default 1 GiB */
+  /** Bytes of all bodies that are there at once. @default 1 GiB */
   readonly budgetBytes?: number;
 }
 
 /**
- * Reads JSON bodies. A body is held in memory, so all that are read at once share a budget: who comes when it
- * is spent is sent away for a moment, before a byte of the body was read.
+ * Reads JSON bodies. A body is held in memory, so all that are there at once share a budget: who comes when it
+ * is spent is sent away for a moment, before a byte of the body was read. It counts until its request was answered, or
+ * whoever took it over needs it no more.
  */
 export class JsonBodies {
   readonly #limit: (request: FastifyRequest) => number;
   readonly #budgetBytes: number;
+  readonly #held = new WeakMap<FastifyRequest, number>();
   #reservedBytes = 0;
 
   constructor({ limit, budgetBytes = 1024 ** 3 }: JsonBodiesOptions) {
@@ -51,20 +53,41 @@ export class JsonBodies {
     const limit = this.#limit(request);
     const announced = Number(request.headers["content-length"] ?? Number.NaN);
     if (announced > limit) throw tooLarge(limit);
-    const reserved = Number.isNaN(announced) ? limit : announced;
+    let reserved = Number.isNaN(announced) ? limit : announced;
     // One body alone always has room, or a large limit could never be used.
     if (this.#reservedBytes > 0 && this.#reservedBytes + reserved > this.#budgetBytes)
       throw new ApiError(503, "BUSY", "Too many large bodies at once", { retryAfterSeconds: 1 });
     this.#reservedBytes += reserved;
     try {
-      return parse(await collect(payload, limit));
+      const { text, bytes } = await collect(payload, limit);
+      const body = parse(text);
+      this.#held.set(request, bytes);
+      reserved -= bytes;
+      return body;
     } finally {
       this.#reservedBytes -= reserved;
     }
   }
+
+  /** Makes a request's body the caller's, whether it is answered or not. Gives what to call, once, when that is not needed any more. */
+  takeOver(request: FastifyRequest): () => void {
+    const bytes = this.#held.get(request) ?? 0;
+    this.#held.delete(request);
+    return () => {
+      this.#reservedBytes -= bytes;
+    };
+  }
+
+  /** The request was answered, or its connection has ended. */
+  release(request: FastifyRequest): void {
+    this.takeOver(request)();
+  }
 }
 
-async function collect(payload: IncomingMessage, limit: number): Promise<string> {
+async function collect(
+  payload: IncomingMessage,
+  limit: number,
+): Promise<{ readonly text: string; readonly bytes: number }> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   const late = setTimeout(() => payload.destroy(), ARRIVAL_TIMEOUT_MS);
@@ -80,7 +103,7 @@ async function collect(payload: IncomingMessage, limit: number): Promise<string>
   if (bytes > limit) throw tooLarge(limit);
   const text = Buffer.concat(chunks);
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(text);
+    return { text: new TextDecoder("utf-8", { fatal: true }).decode(text), bytes };
   } catch (cause) {
     throw new ApiError(400, "MALFORMED_JSON", "The body is not UTF-8", { cause });
   }

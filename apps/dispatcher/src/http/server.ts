@@ -92,6 +92,9 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
     limit: (request) =>
       request.routeOptions.config.bodyBytes ?? bodyLimit(configuration(), request.identity?.tenant),
   });
+  app.addHook("onRequest", async (request, reply) => {
+    reply.raw.once("close", () => bodies.release(request));
+  });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", (request: FastifyRequest, payload: IncomingMessage) =>
     bodies.read(request, payload),
@@ -109,7 +112,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   await app.register(board.plugin(BOARD_PATH), { prefix: BOARD_PATH });
 
   healthRoutes(app, options);
-  messageRoutes(app, options);
+  messageRoutes(app, { ...options, bodies });
   deadLetterRoutes(app, options);
   scheduleRoutes(app, options);
   fleetRoutes(app, options);

@@ -4,6 +4,7 @@ import { isTransient } from "../../errors.ts";
 import { followMessage } from "../../follow-message.ts";
 import { isEnded, messageViewSchema } from "../../message-view.ts";
 import { ApiError } from "../api-error.ts";
+import type { JsonBodies } from "../json-body.ts";
 import { readOwnedMessage } from "../owned-message.ts";
 import { problemSchema } from "../problem.ts";
 import { type Api, type RouteParts, requestSignal, sendRaw, tenantOf } from "../route-parts.ts";
@@ -25,8 +26,8 @@ const acceptedSchema = z.object({
 const waitedSchema = acceptedSchema.extend(messageViewSchema.shape);
 const messageParams = z.object({ messageId: z.string().max(64) });
 
-export function messageRoutes(app: Api, parts: RouteParts): void {
-  const { acceptor, waiting, closing, slots, clock } = parts;
+export function messageRoutes(app: Api, parts: RouteParts & { readonly bodies: JsonBodies }): void {
+  const { acceptor, waiting, closing, slots, clock, bodies } = parts;
 
   app.post(
     MESSAGES_PATH,
@@ -58,7 +59,12 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
       const free = streams || wait !== undefined ? slots.take(tenant) : undefined;
       if (free !== undefined) reply.raw.once("close", free);
 
-      const { messageId, sessionId, seq, duplicate } = await acceptor.accept(tenant, request.body);
+      const bodyIsUsed = bodies.takeOver(request);
+      const { messageId, sessionId, seq, duplicate } = await acceptor
+        .accept(tenant, request.body)
+        .finally(bodyIsUsed);
+      // Else it would stay in memory for as long as the answer is waited for.
+      (request as { body: unknown }).body = undefined;
       const accepted = { messageId, sessionId, seq, duplicate };
       if (streams) {
         const signal = requestSignal(reply, closing);
