@@ -72,8 +72,9 @@ class Findings {
  * is entered before its message is accepted. Every `dispatcher.sweeper`, over all entries, bounded batches at
  * a time, on every dispatcher (two that sweep at once do no harm: each step is safe to repeat):
  *
- * - A session with messages, without a live lease, and whose last accept is older than a lease: it must have
- *   a job on `turns` that will be processed; else it gets one. Younger ones have a wake under way. One with a
+ * - A session with messages, without a live lease, and whose last accept or oldest message is older than a lease: it
+ *   must have a job on `turns` that will be processed; else it gets one. Younger ones have a wake under way. (Whoever is
+ *   refused, since the session is at work or full, and tries again, makes the last accept young, for ever.) One with a
  *   live lease has a worker, which looks at its mailbox itself.
  * - A session with replies in its outbox: each of their conversations must have a job on `replies`.
  * - A session with neither is taken out of the index, if nothing was accepted since it was read, and the entry
@@ -177,7 +178,9 @@ export class Sweeper {
     const ageMs = nowMs - Number(score);
     const summary = await state.inspect(sessionId);
     findings.add(summary, nowMs);
-    if (summary.waiting > 0 && summary.leasedBy === undefined && ageMs > configuration().worker.lease) {
+    // A number may be ahead of the clock, where that went back.
+    const waitsMs = Math.max(ageMs, nowMs - (summary.oldestSeq ?? Number.POSITIVE_INFINITY) / 1_000);
+    if (summary.waiting > 0 && summary.leasedBy === undefined && waitsMs > configuration().worker.lease) {
       const { tenant } = summary;
       const wake = { sessionId, ...(tenant === undefined ? {} : { tenant }) };
       if (await turnWakes.ensure(wake)) findings.wakesLost += 1;

@@ -38,7 +38,10 @@ const ADOPT_GENERATIONS = 20;
 /** Generations looked at, and read together, for how a message ended that Redis took again. */
 const END_GENERATIONS = 400;
 const END_PAGE = 20;
-/** Replies that a commit carries on at most, and their bytes; delivery is out of order for a session that has more. */
+/**
+ * Replies that a commit carries on at most, and their bytes. Those of a session that has more are delivered out of order, and
+ * are lost with a Redis that loses them.
+ */
 const UNDELIVERED_MAX = 1_000;
 const UNDELIVERED_BYTES_MAX = 16 * 1024 ** 2;
 /**

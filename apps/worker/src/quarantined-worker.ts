@@ -33,7 +33,9 @@ async function runQuarantined(sessionId: string): Promise<void> {
   try {
     const end = await activation.run();
     log.info({ sessionId, end }, "the quarantined activation ended");
-    if (end.outcome === "later") process.send?.({ inMs: end.inMs } satisfies QuarantineEnd);
+    // Its parent may be gone.
+    if (end.outcome === "later" && process.connected)
+      process.send?.({ inMs: end.inMs } satisfies QuarantineEnd, () => undefined);
   } finally {
     clearTimeout(timer);
   }

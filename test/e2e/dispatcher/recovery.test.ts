@@ -32,6 +32,22 @@ const metric = async (metricsUrl: string, name: string): Promise<number> => {
 };
 
 describe("the sweeper", () => {
+  it("brings back the wake of a session that is full, however often who is refused tries again", async () => {
+    await using full = await DispatcherStack.start({ mailbox: 1 });
+    const { url } = await full.dispatcher();
+    const turns = new Queue(queueNames.turns, { connection: full.worker.redis, prefix: QUEUE_PREFIX });
+    expect(await call(`${url}/v1/messages`, { body: message("1") })).toMatchObject({ status: 202 });
+    await turns.obliterate({ force: true });
+    await until(
+      async () => {
+        expect(await call(`${url}/v1/messages`, { body: message("2") })).toMatchObject({ status: 429 });
+        return await turns.getJobs(["prioritized"]);
+      },
+      (jobs) => jobs.length === 1,
+    );
+    await turns.close();
+  });
+
   it("brings back the wake of every session after all were deleted, and counts what waits", async () => {
     const { url, metricsUrl } = await stack.dispatcher();
     const turns = new Queue(queueNames.turns, { connection: stack.worker.redis, prefix: QUEUE_PREFIX });
