@@ -11,8 +11,8 @@ import type { SpooledUpload, UploadSpool } from "./http/upload-spool.ts";
 import type { NamedAttachment, WholeAttachment } from "./incoming-attachments.ts";
 
 /**
- * How long those of a message may take together, redirects and all, in ms. A job of `inbound` holds its tenant's jobs
- * behind it up for so long.
+ * How long those of a message may take together, redirects and all, in ms. A job of `inbound` holds the ones behind it up
+ * for so long.
  */
 const TIMEOUT_MS = 30_000;
 const REDIRECTS_MAX = 5;

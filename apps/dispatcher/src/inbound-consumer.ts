@@ -22,7 +22,7 @@ import type { z } from "zod";
 import { type AcceptedAnswer, type Acceptor, isRefusal, type WaitingAnswer } from "./accept.ts";
 import { backoff } from "./backoff.ts";
 import { AttachmentFetchError, isTransient } from "./errors.ts";
-import { InboundThrottle, StillAcceptingError } from "./inbound-throttle.ts";
+import { InboundThrottle } from "./inbound-throttle.ts";
 import { sleep } from "./sleep.ts";
 import { OVERDUE_MS, TooManyWaitingError, waitingJobSchema } from "./waiting-messages.ts";
 
@@ -34,10 +34,6 @@ const RETRY = { firstMs: 100, longestMs: 5_000 } as const;
 /** How long trouble may hold up the queue at one job, in ms, before that job steps aside. */
 const HOLD_MS = 300_000;
 const STEP_ASIDE_MS = 30_000;
-/** How long the queue waits for a message whose attachments have to be got, in ms, before other tenants' jobs pass it. */
-const PATIENCE_MS = 1_000;
-/** How long an acceptance that has ended is kept for its job, in ms, which another dispatcher may have taken. */
-const ENDED_KEPT_MS = 60_000;
 const COMPLETED_KEPT = { age: 3_600, count: 1_000 } as const;
 const FAILED_KEPT = { age: 30 * 24 * 3_600, count: 10_000 } as const;
 
@@ -72,8 +68,7 @@ export interface InboundConsumerOptions {
  *   → active still, while Redis or the object store are in trouble: it is tried again in place, since most
  *   producers leave `attempts` at 1, and what comes behind it must not overtake it. Trouble that lasts for
  *   `HOLD_MS` is this job's alone, or worse than order: it goes to **delayed** and lets the others pass (I10).
- *   → delayed, when its tenant has sent as many messages in a minute as it may, or while its attachments are being got from
- *   where they are: see `InboundThrottle`.
+ *   → delayed, when its tenant has sent as many messages in a minute as it may: see `InboundThrottle`.
  *   → waiting, at the front, when the dispatcher stops in the middle.
  * - **stalled** (its dispatcher died) → waiting, at the front, as often as it takes.
  */
@@ -83,8 +78,6 @@ export class InboundConsumer {
   readonly #worker: Worker;
   readonly #queue: Queue;
   readonly #throttle: InboundThrottle;
-  /** By job, those that go on while their jobs are delayed. Another dispatcher may do the same again: it is idempotent. */
-  readonly #slow = new Map<string, ReturnType<Wanted["accept"]>>();
 
   constructor(options: InboundConsumerOptions) {
     this.#options = options;
@@ -127,16 +120,14 @@ export class InboundConsumer {
 
   async #process(job: Job, token: string | undefined): ReturnType<Wanted["accept"]> {
     const { acceptor, clock, log } = this.#options;
-    const { accept, tenant, untilMs, isSlow } = this.#read(job);
+    const { accept, tenant, untilMs } = this.#read(job);
     const started = clock.monotonic();
     for (let failures = 1; ; failures++) {
       try {
         const outcome =
           tenant === undefined
             ? { result: await accept(acceptor) }
-            : await this.#throttle.accept(tenant, job, () =>
-                isSlow && failures === 1 ? this.#acceptSlowly(job, () => accept(acceptor)) : accept(acceptor),
-              );
+            : await this.#throttle.accept(tenant, job, () => accept(acceptor));
         if ("result" in outcome) return outcome.result;
         await job.moveToDelayed(clock.now() + outcome.waitMs, token);
         throw new DelayedError();
@@ -172,60 +163,24 @@ export class InboundConsumer {
     }
   }
 
-  /** @throws StillAcceptingError when it goes on: the job is to be taken again for what comes of it */
-  async #acceptSlowly(
-    { id, timestamp }: Job,
-    accept: () => ReturnType<Wanted["accept"]>,
-  ): ReturnType<Wanted["accept"]> {
-    // A producer may use the id again for another message.
-    const key = `${timestamp} ${id}`;
-    const accepting = this.#slow.get(key) ?? accept();
-    const hasEnded = accepting.then(
-      () => true,
-      () => true,
-    );
-    const patience = new AbortController();
-    const isOver = sleep(PATIENCE_MS, patience.signal).then(() => false);
-    if (await Promise.race([hasEnded, isOver])) {
-      patience.abort();
-      this.#slow.delete(key);
-      return await accepting;
-    }
-    if (!this.#slow.has(key)) {
-      this.#slow.set(key, accepting);
-      void hasEnded.then(() => setTimeout(() => this.#slow.delete(key), ENDED_KEPT_MS).unref());
-    }
-    throw new StillAcceptingError();
-  }
-
   /** @throws UnrecoverableError where the job is none of ours */
   #read(job: Job): Wanted {
     const { data } = job;
     const scheduled = scheduledJobSchema.safeParse(data);
     if (scheduled.success) {
       const { tenant } = scheduled.data.schedule;
-      return {
-        accept: (acceptor) => this.#acceptScheduled(job, acceptor),
-        tenant,
-        untilMs: 0,
-        isSlow: false,
-      };
+      return { accept: (acceptor) => this.#acceptScheduled(job, acceptor), tenant, untilMs: 0 };
     }
     const due = waitingJobSchema.safeParse(data);
     if (due.success) {
       const { waiting } = due.data;
       const dueMs = Date.parse(waiting.notBefore ?? waiting.acceptedAt);
-      return {
-        accept: (acceptor) => acceptor.acceptDue(waiting),
-        untilMs: dueMs + OVERDUE_MS,
-        isSlow: false,
-      };
+      return { accept: (acceptor) => acceptor.acceptDue(waiting), untilMs: dueMs + OVERDUE_MS };
     }
     const parsed = inboundJobSchema.safeParse(data);
     if (!parsed.success) throw refusal(new InvalidMessageError(problemsOf(parsed.error)));
     const { tenant, ...message } = parsed.data;
-    const isSlow = message.attachments.some(({ url }) => url !== undefined);
-    return { accept: (acceptor) => acceptor.accept(tenant, message), tenant, untilMs: 0, isSlow };
+    return { accept: (acceptor) => acceptor.accept(tenant, message), tenant, untilMs: 0 };
   }
 
   async #acceptScheduled(job: Job, acceptor: Acceptor): ReturnType<Wanted["accept"]> {
@@ -249,8 +204,6 @@ interface Wanted {
   readonly tenant?: string;
   /** Until when it steps aside by itself while its session's mailbox is full, in ms since the epoch. */
   readonly untilMs: number;
-  /** It may take long, through no fault of the fleet. */
-  readonly isSlow: boolean;
 }
 
 /** Whatever is wrong is wrong outside the message, and will be mended; a defect of ours is none of these. */

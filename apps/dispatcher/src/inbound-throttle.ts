@@ -11,16 +11,11 @@ const PENDING: ReadonlySet<string> = new Set(["waiting", "prioritized", "delayed
 /** Jobs that are gone and are passed over at once; more than these is left to the next job. */
 const GONE_AT_ONCE = 100;
 const MINUTE_MS = 60_000;
-/** After how many ms a job is looked at again whose acceptance goes on. */
-const GOES_ON_MS = 1_000;
-
-/** The acceptance of a job's message goes on without it, and is not to be waited for. */
-export class StillAcceptingError extends Error {}
 
 /**
- * Lets jobs of `inbound` wait whose tenant has sent as many messages in a minute as it may, or one that takes long to accept.
+ * Lets jobs of `inbound` wait whose tenant has sent as many messages in a minute as it may.
  *
- * free: nobody of the tenant waits; its jobs are accepted as they come → (one is refused for the rate, or takes long) throttled: that
+ * free: nobody of the tenant waits; its jobs are accepted as they come → (one is refused for the rate) throttled: that
  * one and all that come after it stand in line; each is delayed until its place in the line should be due, and only the
  * first is accepted → (the last has left) free. So the tenant's messages keep their order, other tenants' jobs pass,
  * and a job is looked at once or twice however long the line is. A first one that was removed from the queue is passed
@@ -48,7 +43,7 @@ export class InboundThrottle {
    * Accepts a job's message, if the job is next.
    *
    * @returns what accepting gave, or after how many ms the job is to be looked at again
-   * @throws whatever accepting throws for other reasons than these; `leave` is to be called then where the job is
+   * @throws whatever accepting throws for other reasons than the rate; `leave` is to be called then where the job is
    *   not tried again in its place
    */
   async accept<Result>(
@@ -65,10 +60,6 @@ export class InboundThrottle {
       return { result };
     } catch (error) {
       if (error instanceof RateLimitedError) return await this.#wait(tenant, jobId);
-      if (error instanceof StillAcceptingError) {
-        await this.#jobs.queue(tenant, jobId);
-        return { waitMs: GOES_ON_MS };
-      }
       throw error;
     }
   }

@@ -50,7 +50,6 @@ let stack: DispatcherStack;
 let url: string;
 let logged: () => string;
 let broken = false;
-const goOn = Promise.withResolvers<void>();
 
 beforeAll(async () => {
   stranger = await FileServer.start({ "/secret": (_, response) => response.end("not for you") });
@@ -59,7 +58,6 @@ beforeAll(async () => {
     "/dir/%2Fetc%2Fpasswd": (_, response) => response.end("no name"),
     "/moved": (_, response) => response.writeHead(302, { location: "/report.csv" }).end(),
     "/away": (_, response) => response.writeHead(302, { location: `${stranger.origin}/secret` }).end(),
-    "/slow": (_, response) => void goOn.promise.then(() => response.end("at last")),
     "/guarded": (_, response) =>
       response.writeHead(302, { location: `${files.origin.replace("//", "//a:b@")}/report.csv` }).end(),
     "/around": (_, response) => response.writeHead(307, { location: "/around" }).end(),
@@ -181,37 +179,6 @@ it.each([
   const refused = await send("none", [attachment]);
   expect(refused).toMatchObject({ status: 400, body: { code: "INVALID_MESSAGE" } });
   expect(JSON.stringify(refused.body)).toContain("either data or url");
-});
-
-it("that take long hold up nobody but their tenant's jobs behind them", async () => {
-  const { hostname, port } = new URL(stack.redis.url);
-  const options = { connection: { host: hostname, port: Number(port) }, prefix: QUEUE_PREFIX };
-  const inbound = new Queue(queueNames.inbound, options);
-  const events = new QueueEvents(queueNames.inbound, options);
-  await events.waitUntilReady();
-  const add = (tenant: string, more: object) =>
-    inbound.add(
-      "message",
-      inboundJobSchema.parse({ tenant, ...message("1", { conversation: "slow", ...more }) }),
-    );
-  try {
-    const asked = files.asked.length;
-    const slow = await add("acme", { attachments: [{ url: `${files.origin}/slow` }] });
-    const behind = await add("acme", { id: "2" });
-    const other = await add("other", { agent: "stranger" });
-    await other.waitUntilFinished(events);
-    expect(await Promise.all([slow, behind].map((job) => job.isCompleted()))).toEqual([false, false]);
-    await expect.poll(() => files.asked.length).toBe(asked + 1);
-    goOn.resolve();
-    const [first, second] = await Promise.all([slow, behind].map((job) => job.waitUntilFinished(events)));
-    expect(await stored(first.sessionId)).toEqual([["slow", "application/octet-stream", "at last"]]);
-    expect(first.seq).toBeLessThan(second.seq);
-    // Looked at more than once, it was asked for once.
-    expect(files.asked.length).toBe(asked + 1);
-  } finally {
-    await events.close();
-    await inbound.close();
-  }
 });
 
 it("of a server in trouble fail a job's attempt, as its producer's attempts say, and hold nobody else's up", async () => {
