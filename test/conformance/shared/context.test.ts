@@ -45,6 +45,20 @@ describe("a message that only adds context", () => {
     expect(await record("a")).toMatchObject({ seq: first.seq, state: "accepted" });
   });
 
+  it("is told up to so many bytes, the newest; of the others the text is not kept", async () => {
+    const bound = { ...BOUND, messages: 20 };
+    const large = "x".repeat(1024 ** 2);
+    for (let at = 0; at < 9; at++) await add(`${at}`, bound, { text: large });
+    await session.accept("a");
+    const { context, stale, contextDropped } = await gather();
+    expect(context.map(({ id: told }) => told)).toEqual([2, 3, 4, 5, 6, 7, 8].map((at) => id(`${at}`)));
+    expect(stale).toMatchObject([
+      { id: id("0"), text: "" },
+      { id: id("1"), text: "" },
+    ]);
+    expect(contextDropped).toBe(2);
+  });
+
   it("is the same again with the same id, also as one that wakes", async () => {
     const first = await add("a");
     expect(await add("a")).toEqual({ ...first, duplicate: true });
