@@ -97,7 +97,8 @@ export class Sender {
     await Promise.all([this.#send(sent), ...(planned.isTwice ? [this.#send(sent)] : [])]);
     // The answers of the others are their replies.
     if (planned.kind === "halt") void this.#halt(sent);
-    else if (this.#about.interrupts) void this.#awaitCancelled(sent);
+    // Also one that is to be cancelled: the next message may come before it was seen to run.
+    if (this.#about.interrupts) void this.#awaitCancelled(sent);
   }
 
   async #schedule(): Promise<void> {
