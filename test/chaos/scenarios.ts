@@ -49,7 +49,10 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map([
   ["wakes", scenario([lane("add wakes", "add wakes", "add wakes", "add wakes", "add wakes")])],
   [
     "lost wakes",
-    scenario([lane("obliterate wakes", "kill: prompting", "obliterate wakes", "kill: prompting")]),
+    // Any message wakes again what was lost, but that which is refused.
+    scenario([lane("obliterate wakes", "kill: prompting", "obliterate wakes", "kill: prompting")], {
+      sessions: { bwrap: 2, docker: 0, busy: 1 },
+    }),
   ],
   ["deadly", scenario([lane("roll dispatcher")], { hasDeadlyMessage: true, finishLimitMs: 60_000 })],
   // Fewer than a message may fail: the same one may be hit each time.
