@@ -11,6 +11,8 @@ export type QuarantineEnd = z.output<typeof quarantineEndSchema>;
 
 /** What starting, hydrating and committing may take beside the turn, in ms. */
 const BESIDE_TURN_MS = 600_000;
+/** How long after the end of its process what it said last is waited for, in ms. */
+const LAST_WORD_MS = 1_000;
 
 /**
  * Gives a message that may kill its worker a worker process of its own, for one activation of its session: a death
@@ -47,7 +49,7 @@ export class Quarantine {
     });
     let inMs = 0;
     child.on("message", (said) => {
-      inMs = quarantineEndSchema.parse(said).inMs;
+      inMs = quarantineEndSchema.safeParse(said).data?.inMs ?? 0;
     });
     const exited = once(child, "exit");
     this.#log.warn({ sessionId, quarantinePid: child.pid }, "a message is served in quarantine");
@@ -56,8 +58,9 @@ export class Quarantine {
     const timer = setTimeout(() => child.kill("SIGKILL"), turnMs + BESIDE_TURN_MS);
     try {
       const [exitCode, signal] = (await exited) as [number | null, NodeJS.Signals | null];
-      // What it said last may come after its end.
-      if (child.connected) await once(child, "disconnect");
+      // What it said last may come after its end. Something that it started may have the channel open still.
+      if (child.connected)
+        await once(child, "disconnect", { signal: AbortSignal.timeout(LAST_WORD_MS) }).catch(() => undefined);
       this.#log.info({ sessionId, quarantinePid: child.pid, exitCode, signal }, "the quarantine is over");
       return exitCode === 0 ? inMs : undefined;
     } catch (error) {
