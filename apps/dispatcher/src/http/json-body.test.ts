@@ -6,7 +6,8 @@ import { JsonBodies } from "./json-body.ts";
 
 const BODY = JSON.stringify("x".repeat(58));
 
-const requestOf = (headers: Record<string, string>) => ({ headers }) as unknown as FastifyRequest;
+const requestOf = (headers: Record<string, string>, destroyed = false) =>
+  ({ headers, raw: { socket: { destroyed } } }) as unknown as FastifyRequest;
 const payloadOf = (text: string) => Readable.from([Buffer.from(text)]) as IncomingMessage;
 
 it("bodies share a budget until they are needed no more", async () => {
@@ -36,4 +37,10 @@ it("a body of unknown length counts as what it has once it is there, and one tha
   await bodies.read(large, payloadOf(BODY));
   await expect(bodies.read(requestOf({}), payloadOf("1"))).rejects.toMatchObject({ code: "BUSY" });
   bodies.release(large);
+});
+
+it("a body whose connection has ended already is not counted for ever", async () => {
+  const bodies = new JsonBodies({ limit: () => 100, budgetBytes: 100 });
+  await bodies.read(requestOf({ "content-length": "60" }, true), payloadOf(BODY));
+  await bodies.read(requestOf({ "content-length": "60" }), payloadOf(BODY));
 });

@@ -61,8 +61,11 @@ export class JsonBodies {
     try {
       const { text, bytes } = await collect(payload, limit);
       const body = parse(text);
-      this.#held.set(request, bytes);
-      reserved -= bytes;
+      // A connection that has ended while the rest was read ends no more.
+      if (!request.raw.socket.destroyed) {
+        this.#held.set(request, bytes);
+        reserved -= bytes;
+      }
       return body;
     } finally {
       this.#reservedBytes -= reserved;
