@@ -18,6 +18,7 @@ export {
   AmbiguousPutError,
   BadStoreNameError,
   BadStoreUrlError,
+  CommitTooLargeError,
   CommitUnsettledError,
   ContentSizeError,
   CorruptObjectError,
